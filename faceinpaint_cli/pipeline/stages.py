@@ -1,0 +1,52 @@
+"""The stages that the pipelines share, each made when first needed and kept for the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from faceinpaint_cli.config import RunConfig
+from faceinpaint_cli.damage.masks import MaskSource
+from faceinpaint_cli.faces.detector import FaceDetector
+from faceinpaint_cli.fill.filler import Filler
+from faceinpaint_cli.types import Job
+
+Show = Callable[[Job, int, np.ndarray, np.ndarray, np.ndarray], None]
+"""Takes job, frame number, picture before (HWC uint8 RGB), mask (HW bool) and picture after (HWC uint8)."""
+
+
+class Stages:
+    """Mask sources, face detector, damage localiser and fill, as the settings ask for them.
+
+    `show`, if given, is called with a few before/mask/after pictures of each job (for the HTML report).
+    """
+
+    def __init__(self, config: RunConfig, show: Show | None = None) -> None:
+        self.config = config
+        self.show = show
+
+    @cached_property
+    def masks(self) -> MaskSource:
+        return MaskSource.from_config(self.config)
+
+    @cached_property
+    def detector(self) -> FaceDetector:
+        return FaceDetector(self.config.device, min_face=self.config.min_face)
+
+    @cached_property
+    def filler(self) -> Filler:
+        return Filler(self.config)
+
+    @cached_property
+    def locate_damage(self) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+        """Blind localiser of stamped-on patches: HWC uint8 RGB pictures to HW float32 maps in [0, 1]."""
+        from faceinpaint_cli.damage.localiser import locate_damage
+
+        return locate_damage
+
+    @property
+    def needs_faces(self) -> bool:
+        """Only the generator works on faces; classical fills need none."""
+        return self.config.method == "generator"
