@@ -5,13 +5,17 @@
     |-- InputError              an input cannot be read or is refused (missing, damaged, too large, no stream)
     |   `-- MaskError           a mask cannot be read, matched or applied
     |-- OutputError             an output cannot be written (exists, read-only, disk full)
-    |-- ModelError              a model file is missing, foreign or broken
-    |-- DeviceError             the device asked for is not there, or is out of memory
+    |-- ModelError              a model is unknown, or its file is missing, foreign or broken; exit code 2
+    |-- DeviceError             the device asked for is not there, or is out of memory; exit code 2
     |-- DataError               a data set for training or measuring is unusable
     `-- GateError               a quality gate of `bench` failed; exit code 3
 
 Each message is one line that says what was expected, what came, and what to do, naming the flag to change.
 """
+
+import logging
+
+log = logging.getLogger(__name__)
 
 
 class FaceInpaintError(Exception):
@@ -37,11 +41,11 @@ class OutputError(FaceInpaintError):
 
 
 class ModelError(FaceInpaintError):
-    pass
+    exit_code = 2
 
 
 class DeviceError(FaceInpaintError):
-    pass
+    exit_code = 2
 
 
 class DataError(FaceInpaintError):
@@ -50,3 +54,13 @@ class DataError(FaceInpaintError):
 
 class GateError(FaceInpaintError):
     exit_code = 3
+
+
+def describe(error: Exception) -> str:
+    """One line for the user; the traceback of what was not foreseen goes to the log at -vv."""
+    if isinstance(error, FaceInpaintError):
+        return str(error)
+    log.debug("unexpected error", exc_info=error)
+    if isinstance(error, MemoryError):
+        return "not enough memory for this input; process it alone, or reduce it first"
+    return f"unexpected {type(error).__name__}: {' '.join(str(error).split()) or 'no message'} (-vv shows more)"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.damage.masks import MaskSource
-from faceinpaint_cli.faces.detector import FaceDetector
-from faceinpaint_cli.fill.filler import Filler
 from faceinpaint_cli.types import Job
+
+if TYPE_CHECKING:
+    from faceinpaint_cli.faces.detector import FaceDetector
+    from faceinpaint_cli.fill.filler import Filler
 
 Show = Callable[[Job, int, np.ndarray, np.ndarray, np.ndarray], None]
 """Takes job, frame number, picture before (HWC uint8 RGB), mask (HW bool) and picture after (HWC uint8)."""
@@ -20,6 +23,7 @@ Show = Callable[[Job, int, np.ndarray, np.ndarray, np.ndarray], None]
 class Stages:
     """Mask sources, face detector, damage localiser and fill, as the settings ask for them.
 
+    Whatever needs torch is imported when it is first asked for: a video without damage is copied without it.
     `show`, if given, is called with a few before/mask/after pictures of each job (for the HTML report).
     """
 
@@ -33,10 +37,14 @@ class Stages:
 
     @cached_property
     def detector(self) -> FaceDetector:
+        from faceinpaint_cli.faces.detector import FaceDetector
+
         return FaceDetector(self.config.device, min_face=self.config.min_face)
 
     @cached_property
     def filler(self) -> Filler:
+        from faceinpaint_cli.fill.filler import Filler
+
         return Filler(self.config)
 
     @cached_property

@@ -1,0 +1,95 @@
+"""Repairing from Python: the same stages that the command line runs.
+
+    from faceinpaint_cli import inpaint_image, inpaint_video
+
+    repaired = inpaint_image("portrait.jpg", mask="scratches.png")          # HWC uint8 RGB array
+    repaired = inpaint_image(array, mask=array_of_bool, method="telea")
+    result = inpaint_video("in.mp4", "out.mp4", box=("100,80,64,64",))      # JobResult
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceinpaint_cli.config import RunConfig
+from faceinpaint_cli.errors import UsageError
+from faceinpaint_cli.media.discover import discover
+from faceinpaint_cli.pipeline.stages import Stages
+from faceinpaint_cli.types import Job, JobResult
+
+
+def inpaint_image(image: np.ndarray | str | Path, mask: np.ndarray | str | Path | None = None, *,
+                  stages: Stages | None = None, **settings: Any) -> np.ndarray:
+    """Repair one picture and return it, HWC RGB of the input's depth.
+
+    Args:
+        image: a path, or an array HWC uint8 or uint16 RGB.
+        mask: what to fill: a path (white fills) or HW bool; None looks for stamped-on patches, unless the
+            settings name another source of masks and `image` is a path.
+        stages: the stages of an earlier call (`Stages(RunConfig(...))`), so that models are loaded once; the
+            settings are then those of the stages.
+        settings: fields of RunConfig, such as method="telea", fidelity=0.3, dilate=4.
+
+    Raises:
+        FaceInpaintError: the picture or mask cannot be read, or a setting is wrong.
+    """
+    from faceinpaint_cli.media.images import Picture, read_image
+    from faceinpaint_cli.pipeline.image import repair_pictures
+
+    if isinstance(mask, (str, Path)):
+        settings["mask"] = str(mask)
+    if stages is None:
+        stages = Stages(RunConfig(**settings))
+    elif settings:
+        raise UsageError(f"give the settings to the stages or to the call, not both ({', '.join(settings)})")
+    picture: Picture | None = None
+    if not isinstance(image, np.ndarray):
+        picture = read_image(Path(image))
+        image = picture.rgb
+    _check_image(image)
+    where: np.ndarray | None = None
+    if isinstance(mask, np.ndarray):
+        if mask.shape != image.shape[:2]:
+            raise UsageError(f"the mask must be {image.shape[:2]} like the picture, not {mask.shape}")
+        where = mask.astype(bool)
+    elif stages.config.has_mask_source:
+        if picture is None:
+            raise UsageError("a mask from a file or a setting needs a picture from a file; give both as arrays")
+        where = stages.masks.for_image(_job(picture.path), picture)
+    return repair_pictures([image], [where], stages)[0].image
+
+
+def inpaint_video(video: str | Path, output: str | Path, *, stages: Stages | None = None,
+                  **settings: Any) -> JobResult:
+    """Repair one video file into `output` and say what was done.
+
+    Args:
+        video, output: paths; the suffix of `output` names the container.
+        stages: as in `inpaint_image`.
+        settings: fields of RunConfig, such as mask="masks/", box=("10,10,64,64",), codec="ffv1".
+
+    Raises:
+        FaceInpaintError: the video cannot be read or repaired, or a setting is wrong. Nothing is left behind.
+    """
+    from faceinpaint_cli.pipeline.video import repair_video
+
+    if stages is None:
+        stages = Stages(RunConfig(**settings))
+    elif settings:
+        raise UsageError(f"give the settings to the stages or to the call, not both ({', '.join(settings)})")
+    (job,) = discover([Path(video)], Path(output))
+    if job.kind != "video":
+        raise UsageError(f"{video} is not a video; use inpaint_image")
+    return repair_video(job, stages.config, stages, None)
+
+
+def _check_image(image: np.ndarray) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+        raise UsageError(f"the picture must be HWC RGB uint8 or uint16, not {image.shape} {image.dtype}")
+
+
+def _job(path: Path) -> Job:
+    return Job(path, path, "image", Path(path.name))

@@ -1,0 +1,67 @@
+"""The HTML report of `run`: before, mask and after of each job in one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import html
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+import cv2
+import numpy as np
+
+from faceinpaint_cli.media.atomic import atomic_path
+from faceinpaint_cli.types import Job
+
+THUMBNAIL = 320
+"""Longer side of the pictures in the page, in pixels."""
+
+HEAD = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>faceinpaint</title><style>
+body{font:15px/1.4 system-ui,sans-serif;margin:1em auto;max-width:1040px;padding:0 .6em;color:#222;background:#fafafa}
+figure{margin:0 0 1.2em}figcaption{word-break:break-all;margin-bottom:.3em}
+.row{display:flex;gap:4px}.row img{width:33%;height:auto;object-fit:contain;background:#ddd}
+</style><h1>faceinpaint: before, mask, after</h1>
+"""
+
+
+class Gallery:
+    """Writes rows as they come, so that memory does not grow with the number of jobs.
+
+    A context manager; the page appears when it is left, also after an error or an interruption.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._atomic = atomic_path(path)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Gallery:
+        self._file: TextIO = self._atomic.__enter__().open("w", encoding="utf-8")
+        self._file.write(HEAD)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._file.close()
+        # What was done before an interruption is worth seeing: the page is kept whatever ends the run.
+        self._atomic.__exit__(None, None, None)
+
+    def add(self, job: Job, frame: int, before: np.ndarray, mask: np.ndarray, after: np.ndarray) -> None:
+        """Add one row: pictures HWC uint8 RGB, mask HW bool. May be called from several threads."""
+        pictures = [before, np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2), after]
+        images = "".join(f'<img loading="lazy" src="{_data_url(p)}">' for p in pictures)
+        name = html.escape(str(job.relative)) + (f", frame {frame}" if job.kind == "video" else "")
+        share = f"{mask.mean():.1%} filled" if mask.any() else "no damage"
+        row = f'<figure><figcaption>{name}: {share}</figcaption><div class="row">{images}</div></figure>\n'
+        with self._lock:
+            self._file.write(row)
+
+
+def _data_url(image: np.ndarray) -> str:
+    scale = min(1.0, THUMBNAIL / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -1,0 +1,200 @@
+"""Many jobs: what is to be done, each apart from the others, and what became of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, fields, replace
+from itertools import groupby
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from faceinpaint_cli.config import RunConfig, flag_name, parse_shard
+from faceinpaint_cli.errors import UsageError, describe
+from faceinpaint_cli.gallery import Gallery
+from faceinpaint_cli.media.atomic import atomic_path
+from faceinpaint_cli.media.discover import discover
+from faceinpaint_cli.pipeline.stages import Stages
+from faceinpaint_cli.types import Job, JobResult
+
+log = logging.getLogger(__name__)
+
+SAVED_CONFIG = "faceinpaint-run.json"
+"""The resolved settings, beside the outputs, where the output is a folder."""
+
+
+def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool = False) -> int:
+    """Do all jobs that `inputs` stand for and return the exit code: 0 all done, 1 some failed.
+
+    Errors found before any work are raised (UsageError and others); an error of one job is printed, kept in
+    the report, and does not stop the others.
+    """
+    jobs = _of_shard(discover(inputs, output), config)
+    pending, skipped = _split_existing(jobs, config)
+    if config.dry_run:
+        click.echo(json.dumps(plan(pending, skipped, config), indent=2))
+        return 0
+    folder = output if _is_folder_run(jobs, output) else None
+    _check_saved_config(folder, config)
+    with ExitStack() as stack:
+        gallery = stack.enter_context(Gallery(Path(config.html))) if config.html else None
+        stages = Stages(config, gallery.add if gallery else None)
+        _check_before_work(pending, config, stages)
+        if folder:
+            _save_config(folder, config)
+        results = [_skipped(job, config) for job in skipped]
+        start = perf_counter()
+        try:
+            for result in _do(pending, config, stages, progress):
+                results.append(result)
+                if result.status == "failed":
+                    tqdm.write(f"faceinpaint: {result.input}: {result.error}", file=click.get_text_stream("stderr"))
+        except KeyboardInterrupt:
+            click.echo(f"faceinpaint: interrupted; {_summary(results)} of {len(jobs)}; go on with --resume", err=True)
+            raise
+        finally:
+            if config.report:
+                write_report(Path(config.report), config, results, perf_counter() - start)
+    click.echo(f"{_summary(results)} in {perf_counter() - start:.1f} s")
+    return int(any(result.status == "failed" for result in results))
+
+
+def plan(pending: Sequence[Job], skipped: Sequence[Job], config: RunConfig) -> dict[str, Any]:
+    """What a run would do: settings, jobs, and for a video that no mask is given for, its diagnosis."""
+    entries = []
+    for job in [*pending, *skipped]:
+        entry: dict[str, Any] = {"input": str(job.input), "output": str(job.output), "kind": job.kind,
+                                 "action": "skip" if job in skipped else "do"}
+        if job.kind == "video" and config.looks_for_damage:
+            from faceinpaint_cli.damage.evidence import diagnose
+
+            try:
+                entry["diagnosis"] = diagnose(job.input).to_dict()
+            except Exception as error:
+                entry["error"] = describe(error)
+        entries.append(entry)
+    return {"config": config.to_dict(), "jobs": entries}
+
+
+def write_report(path: Path, config: RunConfig, results: Sequence[JobResult], seconds: float) -> None:
+    """Write the report (schema 1, DESIGN: Command line) so that it appears whole or not at all."""
+    status = Counter(result.status for result in results)
+    totals = {"jobs": len(results), "done": status["done"], "failed": status["failed"], "skipped": status["skipped"],
+              **{name: sum(getattr(result, name) for result in results)
+                 for name in ("frames", "frames_damaged", "frames_filled", "faces", "tracks")},
+              "seconds": round(seconds, 4)}
+    report = {"schema": 1, "config": config.to_dict(), "jobs": [asdict(result) for result in results],
+              "totals": totals}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _of_shard(jobs: list[Job], config: RunConfig) -> list[Job]:
+    if config.shard is None:
+        return jobs
+    part, parts = parse_shard(config.shard)
+    return jobs[part - 1 :: parts]
+
+
+def _split_existing(jobs: Sequence[Job], config: RunConfig) -> tuple[list[Job], list[Job]]:
+    """(to do, to skip), or UsageError before any work where outputs exist and nothing says what to do."""
+    existing = [job for job in jobs if job.output.exists()]
+    if not existing or config.on_existing == "overwrite":
+        return list(jobs), []
+    if config.on_existing == "error":
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise UsageError(f"{existing[0].output}{more} already exists; give --on-existing skip or overwrite, "
+                         "or another --output")
+    return [job for job in jobs if job not in existing], existing
+
+
+def _is_folder_run(jobs: Sequence[Job], output: Path) -> bool:
+    return not (len(jobs) == 1 and jobs[0].output == output)
+
+
+def _comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings that change what is written: a resumed run must have the same."""
+    apart = {f.name for f in fields(RunConfig) if f.metadata["group"] == "Bulk"} | {"device", "batch_size"}
+    return {key: value for key, value in config.items() if key not in apart}
+
+
+def _check_saved_config(folder: Path | None, config: RunConfig) -> None:
+    saved_path = folder / SAVED_CONFIG if folder else None
+    if not (config.resume and saved_path and saved_path.is_file()):
+        return
+    try:
+        saved = _comparable(json.loads(saved_path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{saved_path} cannot be read ({error}); delete it, or run without --resume") from None
+    now = _comparable(config.to_dict())
+    different = [flag_name(key) for key in now if now[key] != saved.get(key)]
+    if different:
+        raise UsageError(f"--resume needs the settings of the interrupted run; {', '.join(different)} differ "
+                         f"(see {saved_path}); give the same, or run with --on-existing overwrite")
+
+
+def _save_config(folder: Path, config: RunConfig) -> None:
+    with atomic_path(folder / SAVED_CONFIG) as temporary:
+        config.save(temporary)
+
+
+def _check_before_work(jobs: Sequence[Job], config: RunConfig, stages: Stages) -> None:
+    """Load what the settings name now, so that a wrong mask, model or device is one error and not one a job."""
+    if not jobs:
+        return
+    if config.has_mask_source:
+        _ = stages.masks
+    if config.has_mask_source or any(job.kind == "image" for job in jobs) or config.device.startswith("cuda"):
+        _ = stages.filler
+
+
+def _skipped(job: Job, config: RunConfig) -> JobResult:
+    return JobResult(str(job.input), str(job.output), job.kind, "skipped", method=config.method)
+
+
+def _do(jobs: Sequence[Job], config: RunConfig, stages: Stages, progress: bool) -> Iterator[JobResult]:
+    """Results in the order of the jobs. Neighbouring pictures are filled together."""
+    with tqdm(total=len(jobs), unit="file", disable=not progress, smoothing=0.1) as bar:
+        for kind, same in groupby(jobs, key=lambda job: job.kind):
+            results = (_do_images if kind == "image" else _do_videos)(list(same), config, stages, progress)
+            for result in results:
+                bar.update()
+                yield result
+
+
+def _do_images(jobs: Sequence[Job], config: RunConfig, stages: Stages, progress: bool) -> Iterable[JobResult]:
+    from faceinpaint_cli.pipeline.image import repair_images
+
+    return repair_images(jobs, config, stages)
+
+
+def _do_videos(jobs: Sequence[Job], config: RunConfig, stages: Stages, progress: bool) -> Iterator[JobResult]:
+    from faceinpaint_cli.pipeline.video import repair_video
+
+    for job in jobs:
+        start = perf_counter()
+        with tqdm(desc=job.input.name, unit="frame", disable=not progress, leave=False, position=1) as bar:
+
+            def advance(done: int, total: int | None, bar: tqdm[Any] = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            try:
+                result = repair_video(job, config, stages, advance)
+            except Exception as error:
+                result = JobResult(str(job.input), str(job.output), "video", "failed", describe(error))
+        yield replace(result, seconds=result.seconds or round(perf_counter() - start, 4))
+
+
+def _summary(results: Sequence[JobResult]) -> str:
+    status = Counter(result.status for result in results)
+    parts = [f"{status['done']} done"]
+    parts += [f"{status[name]} {name}" for name in ("failed", "skipped") if status[name]]
+    return ", ".join(parts)
