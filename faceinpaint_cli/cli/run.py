@@ -38,8 +38,9 @@ class GroupedCommand(click.Command):
         rows: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record:
+            if record and isinstance(parameter, click.Option):
                 rows.setdefault(groups.get(parameter.name or "", "General"), []).append(record)
+        rows["General"] = rows.pop("General")  # last
         for heading, records in rows.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
@@ -62,5 +63,5 @@ def command(inputs: tuple[str, ...], output: Path, progress: bool, **settings: A
     return run([Path(p) for p in inputs], output, config, progress=progress)
 
 
-for _field in reversed(fields(RunConfig)):
+for _field in fields(RunConfig):
     command = _option(_field)(command)
