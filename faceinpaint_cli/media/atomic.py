@@ -1,0 +1,93 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from faceinpaint_cli.errors import OutputError
+
+TEMPORARY_MARK = ".faceinpaint-"
+_NAME_BYTES = 255  # the longest file name that the usual file systems take
+_TARGET_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+"""System errors that can only come from the file being written, whatever the body was doing."""
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """A temporary file to write in place of `target`: `with atomic_path(t) as p: p.write_bytes(...)`.
+
+    The file lies in the target's folder (created if missing), so that the final rename is atomic, and keeps
+    the target's suffix, so that encoders and muxers recognise the format. When the body ends it is flushed
+    to the disk and renamed onto `target`; when the body raises, Ctrl-C included, it is removed and `target`
+    stays as it was. A disk that is full or read-only, a folder without permission and the like raise
+    OutputError.
+    """
+    temporary = _create_beside(target)
+    try:
+        yield temporary
+        _publish(temporary, target)
+    except OSError as e:
+        _remove(temporary)
+        if e.errno in _TARGET_ERRORS:
+            raise _cannot_write(target, e) from e
+        raise
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `path` is named as `atomic_path` names its files (a killed run may leave one behind)."""
+    return path.name.startswith(".") and TEMPORARY_MARK in path.name
+
+
+def _create_beside(target: Path) -> Path:
+    if target.is_dir():
+        raise OutputError(f"cannot write {target}: a folder of that name exists; choose another --output")
+    tail = f"{TEMPORARY_MARK}{secrets.token_hex(4)}.tmp{target.suffix}"
+    stem = os.fsencode(target.stem)[: _NAME_BYTES - 1 - len(os.fsencode(tail))]
+    temporary = target.parent / f".{stem.decode(errors='ignore')}{tail}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Not tempfile.mkstemp: its mode 0600 would stay on the output; this one follows the umask.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as e:
+        raise _cannot_write(target, e) from e
+    return temporary
+
+
+def _publish(temporary: Path, target: Path) -> None:
+    try:
+        _flush(temporary, os.O_RDWR)
+        temporary.replace(target)
+        if os.name == "posix":
+            _flush(target.parent, os.O_RDONLY)
+    except OSError as e:
+        raise _cannot_write(target, e) from e
+
+
+def _flush(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    except OSError as e:
+        # Some network and FUSE file systems cannot fsync a folder; the rename has still happened.
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _remove(temporary: Path) -> None:
+    with contextlib.suppress(OSError):
+        temporary.unlink()
+
+
+def _cannot_write(target: Path, e: OSError) -> OutputError:
+    remedy = "free some space" if e.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another --output"
+    return OutputError(f"cannot write {target}: {e.strerror or e}; {remedy}")

@@ -1,0 +1,141 @@
+"""From the paths on the command line to the list of jobs, checked before any work starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from faceinpaint_cli.errors import InputError, UsageError
+from faceinpaint_cli.types import Job, Kind
+
+IMAGE_FORMATS = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".webp": "WebP",
+    ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
+}
+VIDEO_SUFFIXES = frozenset((
+    ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".m2ts",
+    ".mts", ".3gp", ".3g2", ".flv", ".f4v", ".wmv", ".asf", ".ogv", ".mjpeg", ".mjpg", ".mxf", ".h264",
+    ".264", ".hevc", ".h265", ".265", ".y4m", ".ivf", ".nut",
+))
+_TRANSPORT_STREAMS = frozenset({".ts", ".mts"})  # also the suffixes of a programming language's sources
+
+log = logging.getLogger(__name__)
+
+
+def kind_of(path: Path) -> Kind | None:
+    """Whether the suffix is that of a picture or of a video; None for anything else."""
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_FORMATS:
+        return "image"
+    return "video" if suffix in VIDEO_SUFFIXES else None
+
+
+def discover(inputs: Sequence[Path], output: Path, exclude: Sequence[Path] = ()) -> list[Job]:
+    """All jobs, sorted by path within each input, inputs in the order given.
+
+    Folders are walked recursively and their relative paths kept below `output`; hidden files, files of other
+    kinds, `output` itself and the files or folders in `exclude` (the masks, say) are passed over. `output`
+    names a file only if the one input is a file and `output` ends like a picture or video and is no folder.
+
+    Raises UsageError for what the command line got wrong (an input that is not there or of no known kind,
+    nothing to do, two inputs for one output, an output that is an input) and InputError for a folder that
+    cannot be read.
+    """
+    if not inputs:
+        raise UsageError("no input: name at least one picture, video or folder")
+    for path in inputs:
+        if not path.exists():
+            raise UsageError(f"input {path} does not exist")
+    jobs: list[Job] = []
+    if len(inputs) == 1 and not inputs[0].is_dir() and kind_of(output) and not output.is_dir():
+        jobs.append(_file_job(inputs[0], output))
+    else:
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"output {output} is a file; for a folder or several inputs it must be a folder")
+        passed_over = {path.resolve() for path in (output, *exclude)}
+        for path in inputs:
+            if path.is_dir():
+                jobs += _folder_jobs(path, output, passed_over)
+            else:
+                jobs.append(_file_job(path, output / path.name))
+    jobs = list({(job.input.resolve(), _key(job.output)): job for job in jobs}.values())
+    if not jobs:
+        where = ", ".join(map(str, inputs))
+        raise UsageError(f"no pictures or videos in {where}; known are {', '.join(_known_suffixes())}")
+    _check_outputs(jobs)
+    return jobs
+
+
+def _file_job(path: Path, output: Path) -> Job:
+    kind = kind_of(path)
+    if kind is None:
+        raise UsageError(f"input {path} is neither a picture nor a video by its suffix; known are "
+                         f"{', '.join(_known_suffixes())}")
+    suffix = path.suffix.lower()
+    same = (IMAGE_FORMATS.get(suffix) == IMAGE_FORMATS.get(output.suffix.lower())) and kind_of(output) == kind
+    if not same:
+        raise UsageError(f"output {output} must be of the same kind as input {path}: end it in {suffix}")
+    return Job(path, output, kind, Path(path.name))
+
+
+def _folder_jobs(folder: Path, output: Path, passed_over: set[Path]) -> Iterator[Job]:
+    ignored = 0
+    for path in _walk(folder, passed_over - {folder.resolve()}):
+        kind = kind_of(path)
+        if kind is None or (path.suffix.lower() in _TRANSPORT_STREAMS and not _is_transport_stream(path)):
+            ignored += 1
+            continue
+        relative = path.relative_to(folder)
+        yield Job(path, output / relative, kind, relative)
+    if ignored:
+        log.info("%s: ignored %d file%s of other kinds", folder, ignored, "s" * (ignored != 1))
+
+
+def _walk(folder: Path, passed_over: set[Path]) -> Iterator[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as e:
+        raise InputError(f"cannot list folder {folder}: {e.strerror}; allow reading it, or name other "
+                         "inputs") from e
+    for path in entries:
+        if path.name.startswith(".") or path.resolve() in passed_over:
+            continue
+        if path.is_dir():
+            if not path.is_symlink():  # a link may lead back up and round for ever
+                yield from _walk(path, passed_over)
+        elif path.is_file():
+            yield path
+
+
+def _is_transport_stream(path: Path) -> bool:
+    """Packets start with 0x47, in the 192-byte variant after four bytes of time (ISO 13818-1, 2.4.3.2)."""
+    try:
+        with path.open("rb") as f:
+            head = f.read(5)
+    except OSError:
+        return True  # let the job fail by name rather than pass the file over
+    return head[:1] == b"\x47" or head[4:5] == b"\x47"
+
+
+def _check_outputs(jobs: Sequence[Job]) -> None:
+    sources = {_key(job.input): job.input for job in jobs}
+    writers: dict[str, Job] = {}
+    for job in jobs:
+        key = _key(job.output)
+        if key in sources:
+            raise UsageError(f"output {job.output} would overwrite input {sources[key]}; choose another "
+                             "--output")
+        other = writers.setdefault(key, job)
+        if other is not job:
+            raise UsageError(f"inputs {other.input} and {job.input} would both be written to {job.output}; "
+                             "run them apart or into different folders")
+
+
+def _key(path: Path) -> str:
+    return os.path.normcase(path.resolve())
+
+
+def _known_suffixes() -> list[str]:
+    return [*IMAGE_FORMATS, *sorted(VIDEO_SUFFIXES)]
