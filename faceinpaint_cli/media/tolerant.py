@@ -1,0 +1,56 @@
+"""Decoding that survives: packet by packet, errors kept apart, as many frames as the decoder can give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import av
+from av.codec.context import Flags, Flags2
+
+
+def open_decoder(stream: av.VideoStream, threads: bool, vectors: bool = False) -> av.VideoCodecContext:
+    """A decoder of its own for the packets of `stream`, set to give damaged pictures too.
+
+    With `threads` frame threading is used: fast, but an error may show some packets late. Without, each
+    error belongs to the packet just given. (Slice threading, the default, hides which frames are corrupt.)
+    `vectors` exports motion vectors as side data, where the codec can.
+    """
+    context = av.CodecContext.create(stream.codec_context.codec.name, "r")
+    context.extradata = stream.codec_context.extradata
+    context.width, context.height = stream.codec_context.width, stream.codec_context.height
+    context.codec_tag = stream.codec_context.codec_tag
+    configure(context, threads, vectors)
+    return context
+
+
+def configure(context: av.VideoCodecContext, threads: bool, vectors: bool = False) -> None:
+    """Set threading and the flags for damaged streams; before the first decode."""
+    context.thread_type = "FRAME" if threads else "NONE"
+    context.flags |= Flags.output_corrupt
+    context.flags2 |= Flags2.show_all
+    if vectors:
+        context.flags2 |= Flags2.export_mvs
+
+
+def decode(
+    context: av.VideoCodecContext, packets: Iterable[av.Packet]
+) -> Iterator[tuple[av.Packet | None, list[av.VideoFrame], Exception | None]]:
+    """Give the packets one by one, then drain: yields (packet, frames, error); the last packet is None."""
+    for packet in packets:
+        yield packet, *_guarded(context, packet)
+    while True:
+        frames, error = _guarded(context, None)
+        if frames or error is None:
+            yield None, frames, error
+            return
+
+
+def _guarded(
+    context: av.VideoCodecContext, packet: av.Packet | None
+) -> tuple[list[av.VideoFrame], Exception | None]:
+    try:
+        return list(context.decode(packet)), None
+    except EOFError:
+        return [], None
+    except (av.FFmpegError, ValueError) as error:
+        return [], error
