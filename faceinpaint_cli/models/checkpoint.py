@@ -1,0 +1,158 @@
+"""Generators on disk: safetensors with name and options inside, found in the package or by path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from faceinpaint_cli.errors import ModelError
+from faceinpaint_cli.models.registry import build_generator, generator_spec
+
+FORMAT = "faceinpaint-generator-1"
+ENDS = ("realism", "fidelity")
+"""Suffixes of a bundled pair of weights of one architecture, at fidelity 0 and 1."""
+
+
+@dataclass(frozen=True)
+class LoadedGenerator:
+    """A generator ready for use, in evaluation mode, float32, on the CPU.
+
+    `config` holds `options` (of the network) and what the training run noted; `sha256` is of the file's
+    bytes, for an interpolated pair of both files' in the order realism, fidelity. Pictures handed to `module`
+    have sides that are multiples of `multiple`; crops of `size` are what it was trained on.
+    """
+
+    module: nn.Module
+    name: str
+    config: dict[str, Any]
+    sha256: str
+    multiple: int
+    size: int
+
+
+def save_checkpoint(
+    path: Path,
+    state: Mapping[str, Tensor],
+    name: str,
+    config: dict[str, Any],
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write `state` of generator `name`, built with `config["options"]`, as safetensors of `dtype`."""
+    generator_spec(name)
+    tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in state.items()}
+    metadata = {"format": FORMAT, "name": name, "config": json.dumps(config, sort_keys=True)}
+    save_file(tensors, path, metadata=metadata)
+
+
+def bundled_models() -> dict[str, list[Path]]:
+    """Names of the generators in the package, each with its file, or with its files at fidelity 0 and 1."""
+    folder = Path(str(resources.files("faceinpaint_cli"))) / "weights"
+    files = {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    found: dict[str, list[Path]] = {}
+    for stem, path in files.items():
+        pair = [files.get(f"{stem.rpartition('-')[0]}-{end}") for end in ENDS]
+        if stem.endswith(ENDS) and all(pair):
+            found[stem.rpartition("-")[0]] = [p for p in pair if p is not None]
+        elif read_header(path) is not None:
+            found[stem] = [path]
+    return found
+
+
+def read_header(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """Name and config in a generator's file; None where the file is safetensors of something else.
+
+    Raises ModelError where it is no readable safetensors file at all.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{path} is no readable safetensors file ({error}): give --model another file"
+        ) from None
+    if metadata.get("format") != FORMAT:
+        return None
+    try:
+        return metadata["name"], json.loads(metadata["config"])
+    except (KeyError, ValueError):
+        raise ModelError(f"{path} has a damaged header: write it again with `faceinpaint train`") from None
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor], bytes]:
+    header = read_header(path)
+    if header is None:
+        raise ModelError(
+            f"{path} holds no faceinpaint generator: give --model a file written by `faceinpaint train`"
+        )
+    name, config = header
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): copy it again") from None
+    return name, config, tensors, path.read_bytes()
+
+
+def find_model(name_or_path: str | Path) -> list[Path]:
+    """The file or pair of files behind a bundled name or a path."""
+    text = str(name_or_path)
+    path = Path(text)
+    if path.suffix == ".safetensors" or path.parent != Path() or path.exists():
+        if not path.is_file():
+            raise ModelError(f"no model file at {path}: give --model a .safetensors file or a bundled name")
+        return [path]
+    bundled = bundled_models()
+    if text not in bundled:
+        there = ", ".join(bundled) or "none"
+        raise ModelError(
+            f"no bundled model is named {text!r} (there: {there}): give --model one of these or a file"
+        )
+    return bundled[text]
+
+
+def load_generator(name_or_path: str | Path, fidelity: float | None = None) -> LoadedGenerator:
+    """A generator by bundled name or from a .safetensors file.
+
+    `fidelity` in [0, 1] interpolates the weights of a bundled pair linearly, 1 = closest to the original
+    (also where it is None), 0 = most realistic; a model of one file is the same at any fidelity. Raises
+    ModelError for a missing, foreign or broken file.
+    """
+    if fidelity is not None and not 0 <= fidelity <= 1:
+        raise ModelError(f"--fidelity must be from 0 to 1, not {fidelity}")
+    paths = find_model(name_or_path)
+    share = 1.0 if fidelity is None else fidelity
+    parts = [_read(path) for path in paths]
+    name, config, tensors, _ = parts[-1]
+    if len(parts) == 2:
+        other_name, other, start, _ = parts[0]
+        if (name, config.get("options")) != (
+            other_name,
+            other.get("options"),
+        ) or start.keys() != tensors.keys():
+            raise ModelError(
+                f"{paths[0]} and {paths[1]} are of different networks: install the package again"
+            )
+        tensors = {key: torch.lerp(start[key], value, share) for key, value in tensors.items()}
+    spec = generator_spec(name)
+    module = build_generator(name, **config.get("options", {}))
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{paths[-1]} does not fit generator {name!r} ({reason}): train it again") from None
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part[3])
+    return LoadedGenerator(
+        module.eval().requires_grad_(False), name, config, digest.hexdigest(), spec.multiple, spec.size
+    )

@@ -1,0 +1,1 @@
+"""Networks, one family a file; `faceinpaint_cli.models.registry` names them."""

@@ -1,0 +1,104 @@
+"""The project's own generator: a face prior, a coarse U-Net at 64 pixels, refinement at full size."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from faceinpaint_cli.models.networks.blocks import Attention, Residual
+from faceinpaint_cli.models.networks.prior import FacePrior
+
+
+def visible_mean(image: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Shrink to `size` x `size` by area, of visible pixels only: image (N, 3, S, S), mask (N, 1, S, S)."""
+    small_mask = F.interpolate(mask, size=(size, size), mode="area")
+    seen = F.interpolate(image * (1 - mask), size=(size, size), mode="area")
+    return seen / (1 - small_mask).clamp(min=1 / 64), small_mask
+
+
+class Coarse(nn.Module):
+    """U-Net on grids of 32, 16 and 8 that corrects the prior's guess at 64 pixels."""
+
+    def __init__(self, widths: tuple[int, int, int]) -> None:
+        super().__init__()
+        a, b, c = widths
+        self.enter = nn.Conv2d(4 * 7, a, 3, padding=1)
+        self.down0 = Residual(a)
+        self.shrink0 = nn.Conv2d(a, b, 3, stride=2, padding=1)
+        self.down1 = nn.Sequential(Residual(b), Attention(b), Residual(b))
+        self.shrink1 = nn.Conv2d(b, c, 3, stride=2, padding=1)
+        self.middle = nn.Sequential(Residual(c), Attention(c), Residual(c), Attention(c), Residual(c))
+        self.widen1 = nn.Conv2d(c, b, 1)
+        self.up1 = nn.Sequential(Residual(b), Attention(b), Residual(b))
+        self.widen0 = nn.Conv2d(b, a, 1)
+        self.up0 = Residual(a)
+        self.leave = nn.Conv2d(a, 4 * 3, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, image: Tensor, mask: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, 64, 64) whole picture and (N, widths[0], 32, 32) features."""
+        x = F.pixel_unshuffle(torch.cat([image * (1 - mask), mask, guess], 1), 2)
+        fine = self.down0(self.enter(x))
+        mid = self.down1(self.shrink0(fine))
+        deep = self.middle(self.shrink1(mid))
+        mid = self.up1(mid + F.interpolate(self.widen1(deep), scale_factor=2, mode="nearest"))
+        fine = self.up0(fine + F.interpolate(self.widen0(mid), scale_factor=2, mode="nearest"))
+        fine = F.silu(fine)
+        return guess + F.pixel_shuffle(self.leave(fine), 2), fine
+
+
+class Refine(nn.Module):
+    """Residual convolutions on a grid of a quarter of the picture that add what 64 pixels cannot hold."""
+
+    def __init__(self, width: int, depth: int, features: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(16 * 7, width, 1)
+        self.inform = nn.Conv2d(features, width, 1)
+        self.body = nn.Sequential(*(Residual(width, dilation=(1, 2, 4)[i % 3]) for i in range(depth)))
+        self.leave = nn.Conv2d(width, 16 * 3, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, image: Tensor, mask: Tensor, coarse: Tensor, features: Tensor) -> Tensor:
+        """`image`, `mask` and the enlarged `coarse` at full size to the whole picture at full size."""
+        x = self.enter(F.pixel_unshuffle(torch.cat([image * (1 - mask), mask, coarse], 1), 4))
+        told = F.interpolate(self.inform(features), size=x.shape[2:], mode="bilinear", align_corners=False)
+        x = self.body(x + told)
+        return coarse + F.pixel_shuffle(self.leave(F.silu(x)), 4)
+
+
+class Base(nn.Module):
+    """forward(image (N, 3, H, W) in [-1, 1], mask (N, 1, H, W) in [0, 1], 1 = fill) to (N, 3, H, W), whole.
+
+    H and W are multiples of 4; the network was trained on crops of 256 x 256 with the face aligned as in
+    CelebA, and always looks at the whole crop at 64 x 64 first. Damaged pixels come in as they are and count
+    by 1 - mask. The output is limited to [-1, 1] in evaluation only, where no gradient is lost by it.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, int, int] = (48, 96, 256),
+        refine_width: int = 40,
+        refine_depth: int = 4,
+        prior_rank: int = 256,
+    ) -> None:
+        super().__init__()
+        self.prior = FacePrior(rank=prior_rank)
+        self.coarse = Coarse(tuple(widths))
+        self.refine = Refine(refine_width, refine_depth, widths[0])
+
+    def coarse_picture(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The first stage alone: (N, 3, 64, 64) and its features."""
+        small, small_mask = visible_mean(image, mask, 64)
+        tiny, tiny_mask = visible_mean(image, mask, self.prior.size)
+        guess = self.prior(tiny.float(), 1 - tiny_mask.float())
+        guess = F.interpolate(guess, size=(64, 64), mode="bilinear", align_corners=False)
+        return self.coarse(small, small_mask, guess)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        coarse, features = self.coarse_picture(image, mask)
+        coarse = F.interpolate(coarse, size=image.shape[2:], mode="bicubic", align_corners=False)
+        whole = self.refine(image, mask, coarse, features)
+        return whole if self.training else whole.clamp(-1, 1)

@@ -1,0 +1,59 @@
+"""Building blocks that more than one network uses."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions before their activations, added at half strength: (N, C, H, W) to the same.
+
+    Without normalisation, so that colour is never shifted by what else is in the picture.
+    """
+
+    def __init__(self, channels: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.5 * self.second(F.silu(self.first(F.silu(x))))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over positions (Vaswani et al. 2017), group-normalised, residual."""
+
+    def __init__(self, channels: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(8, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(n, 3, self.heads, c // self.heads, h * w).transpose(3, 4)
+        query, key, value = qkv.unbind(1)
+        seen = F.scaled_dot_product_attention(query, key, value)
+        return x + self.out(seen.transpose(2, 3).reshape(n, c, h, w))
+
+
+class SaganAttention(nn.Module):
+    """Self-attention of SAGAN (Zhang et al. 2019): 1 x 1 convolutions f, g (C/8 channels) and h (C channels),
+    softmax over positions, y = gamma * o + x with gamma learned from 0.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.f = nn.Conv2d(channels, max(1, channels // 8), 1)
+        self.g = nn.Conv2d(channels, max(1, channels // 8), 1)
+        self.h = nn.Conv2d(channels, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, height, width = x.shape
+        f, g, h = (layer(x).flatten(2) for layer in (self.f, self.g, self.h))
+        weight = torch.softmax(f.transpose(1, 2) @ g, dim=1)  # (N, from, to), sums to 1 over "from"
+        return self.gamma * (h @ weight).reshape(n, c, height, width) + x

@@ -1,0 +1,118 @@
+"""Mask shapes, drawn from a seeded generator: HW bool, True = hole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import cv2
+import numpy as np
+
+Rng = np.random.Generator
+
+
+def center(height: int, width: int, rng: Rng) -> np.ndarray:
+    """The middle quarter of the area (protocol celeba-center25)."""
+    mask = np.zeros((height, width), bool)
+    mask[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
+    return mask
+
+
+def square(height: int, width: int, rng: Rng) -> np.ndarray:
+    """A square of a quarter of the area anywhere inside (protocol celeba-white-square)."""
+    side = min(height, width) // 2
+    y, x = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+    mask = np.zeros((height, width), bool)
+    mask[y : y + side, x : x + side] = True
+    return mask
+
+
+def rectangles(height: int, width: int, rng: Rng) -> np.ndarray:
+    """One to three rectangles, sides from 1/8 to 5/8 of the picture's."""
+    mask = np.zeros((height, width), bool)
+    for _ in range(rng.integers(1, 4)):
+        h, w = int(height * rng.uniform(0.12, 0.62)), int(width * rng.uniform(0.12, 0.62))
+        y, x = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
+        mask[y : y + h, x : x + w] = True
+    return mask
+
+
+def ellipses(height: int, width: int, rng: Rng) -> np.ndarray:
+    """One to three ellipses at any angle."""
+    canvas = np.zeros((height, width), np.uint8)
+    for _ in range(rng.integers(1, 4)):
+        middle = (int(rng.integers(0, width)), int(rng.integers(0, height)))
+        axes = (max(1, int(width * rng.uniform(0.06, 0.32))), max(1, int(height * rng.uniform(0.06, 0.32))))
+        cv2.ellipse(canvas, middle, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+    return canvas.astype(bool)
+
+
+def polygons(height: int, width: int, rng: Rng) -> np.ndarray:
+    """One or two star-shaped polygons of 3 to 9 corners."""
+    canvas = np.zeros((height, width), np.uint8)
+    for _ in range(rng.integers(1, 3)):
+        angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 10)))
+        radius = min(height, width) * rng.uniform(0.12, 0.4) * rng.uniform(0.5, 1, len(angles))
+        middle = rng.uniform(0.15, 0.85, 2) * (width, height)
+        points = middle + radius[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
+        cv2.fillPoly(canvas, [points.astype(np.int32)], 1)
+    return canvas.astype(bool)
+
+
+def strokes(height: int, width: int, rng: Rng) -> np.ndarray:
+    """Brush strokes that turn at random, as free-form masks (Yu et al. 2019) and scratches are."""
+    canvas = np.zeros((height, width), np.uint8)
+    side = min(height, width)
+    for _ in range(rng.integers(1, 7)):
+        point = rng.uniform(0, 1, 2) * (width, height)
+        angle = rng.uniform(0, 2 * np.pi)
+        thick = max(1, int(side * rng.uniform(0.01, 0.12)))
+        for _ in range(rng.integers(2, 9)):
+            angle += rng.uniform(-1.2, 1.2)
+            step = side * rng.uniform(0.05, 0.3)
+            after = point + step * np.array([np.cos(angle), np.sin(angle)])
+            start, end = (int(point[0]), int(point[1])), (int(after[0]), int(after[1]))
+            cv2.line(canvas, start, end, 1, thick)
+            cv2.circle(canvas, end, thick // 2, 1, -1)
+            point = after
+    return canvas.astype(bool)
+
+
+def blobs(height: int, width: int, rng: Rng) -> np.ndarray:
+    """Irregular regions: smooth noise above a level that leaves 5 to 50 % of the area."""
+    cells = int(rng.integers(3, 10))
+    noise = rng.standard_normal((cells, cells)).astype(np.float32)
+    field = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    return field > np.quantile(field, 1 - rng.uniform(0.05, 0.5))
+
+
+def edge(height: int, width: int, rng: Rng) -> np.ndarray:
+    """A part of the picture lost from one side on, a fifth to a half of it."""
+    mask = np.zeros((height, width), bool)
+    cut = rng.uniform(0.2, 0.5)
+    if rng.random() < 0.5:
+        mask[: int(height * cut)] = True
+    else:
+        mask[:, : int(width * cut)] = True
+    return mask[::-1, ::-1].copy() if rng.random() < 0.5 else mask
+
+
+SHAPES: Mapping[str, Callable[[int, int, Rng], np.ndarray]] = {
+    "center": center,
+    "square": square,
+    "rectangles": rectangles,
+    "ellipses": ellipses,
+    "polygons": polygons,
+    "strokes": strokes,
+    "blobs": blobs,
+    "edge": edge,
+}
+
+
+def draw_mask(height: int, width: int, rng: Rng, shares: Mapping[str, float]) -> np.ndarray:
+    """One mask of a kind drawn by `shares` (kind to relative frequency); HW bool, at least one pixel True."""
+    kinds = list(shares)
+    weight = np.array([shares[k] for k in kinds], float)
+    while True:
+        mask = SHAPES[kinds[rng.choice(len(kinds), p=weight / weight.sum())]](height, width, rng)
+        if mask.any():
+            return mask

@@ -1,0 +1,136 @@
+"""Every registered generator: shapes, gradients, checkpoints and what is said of broken files."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from faceinpaint_cli.errors import ModelError
+from faceinpaint_cli.models.checkpoint import load_generator, read_header, save_checkpoint
+from faceinpaint_cli.models.networks.prior import FacePrior
+from faceinpaint_cli.models.registry import GENERATORS, ModelSpec, build_generator, generator_spec, register
+
+torch.set_num_threads(1)
+
+
+def some_input(size: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    image = torch.rand(1, 3, size, size, generator=rng) * 2 - 1
+    mask = torch.zeros(1, 1, size, size)
+    mask[..., size // 4 : size // 2, size // 4 : size // 2] = 1
+    return image, mask
+
+
+def wake(module: torch.nn.Module) -> None:
+    """Give parameters that start at zero a value, so that gradients pass through what they scale."""
+    rng = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if not parameter.any():
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=rng))
+
+
+@pytest.mark.parametrize("name", list(GENERATORS))
+def test_every_parameter_gets_a_gradient(name):
+    net = build_generator(name).train()
+    wake(net)
+    image, mask = some_input(max(128, generator_spec(name).multiple))
+    out = net(image, mask)
+    assert out.shape == image.shape
+    out.square().mean().backward()
+    dead = [key for key, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not dead
+
+
+@pytest.mark.parametrize("name", list(GENERATORS))
+def test_output_does_not_depend_on_hidden_pixels(name):
+    net = build_generator(name).eval()
+    wake(net)
+    image, mask = some_input(128)
+    other = torch.where(mask > 0, torch.full_like(image, 0.7), image)
+    with torch.inference_mode():
+        torch.testing.assert_close(net(image, mask), net(other, mask), atol=1e-4, rtol=0)
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match="already registered"):
+        register("base", ModelSpec(torch.nn.Identity, "", 1))
+
+
+def test_unknown_names_and_options_are_refused():
+    with pytest.raises(ModelError, match="choose one of base"):
+        build_generator("nonesuch")
+    with pytest.raises(ModelError, match="options"):
+        build_generator("base", nonesuch=1)
+
+
+def test_checkpoint_round_trip(tmp_path):
+    net = build_generator("base", refine_depth=1).eval()
+    wake(net)
+    config = {"options": {"refine_depth": 1}, "note": "é"}
+    save_checkpoint(tmp_path / "a.safetensors", net.state_dict(), "base", config, torch.float32)
+    loaded = load_generator(tmp_path / "a.safetensors", fidelity=0.3)
+    assert (loaded.name, loaded.config, len(loaded.sha256)) == ("base", config, 64)
+    image, mask = some_input(64)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.module(image, mask), net(image, mask), atol=1e-5, rtol=0)
+
+
+def test_half_precision_file_is_half_as_large(tmp_path):
+    net = build_generator("base")
+    for name, dtype in (("a", torch.float16), ("b", torch.float32)):
+        save_checkpoint(tmp_path / name, net.state_dict(), "base", {"options": {}}, dtype)
+    assert (tmp_path / "a").stat().st_size < 0.51 * (tmp_path / "b").stat().st_size
+    assert (tmp_path / "a").stat().st_size < 20e6
+
+
+def test_missing_foreign_and_broken_files(tmp_path):
+    with pytest.raises(ModelError, match="no model file"):
+        load_generator(tmp_path / "gone.safetensors")
+    with pytest.raises(ModelError, match="no bundled model"):
+        load_generator("nonesuch")
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not a tensor")
+    with pytest.raises(ModelError, match="no readable safetensors"):
+        load_generator(broken)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"w": torch.zeros(2)}, foreign)
+    assert read_header(foreign) is None
+    with pytest.raises(ModelError, match="holds no faceinpaint generator"):
+        load_generator(foreign)
+    wrong = tmp_path / "wrong.safetensors"
+    save_checkpoint(wrong, {"w": torch.zeros(2)}, "base", {"options": {}})
+    with pytest.raises(ModelError, match="does not fit"):
+        load_generator(wrong)
+    whole = tmp_path / "whole.safetensors"
+    save_checkpoint(whole, build_generator("base").state_dict(), "base", {"options": {}})
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(whole.read_bytes()[:200_000])
+    with pytest.raises(ModelError, match="no readable safetensors"):
+        load_generator(cut)
+
+
+def test_prior_recovers_what_it_can_express():
+    rng = torch.Generator().manual_seed(2)
+    prior = FacePrior(size=8, rank=4, noise=1e-4, steps=24)
+    prior.mean.copy_(0.2 * torch.randn(192, generator=rng))
+    prior.basis.copy_(0.3 * torch.randn(192, 4, generator=rng))
+    face = (prior.basis @ torch.randn(4, generator=rng) + prior.mean).view(1, 3, 8, 8)
+    seen = torch.ones(1, 1, 8, 8)
+    seen[..., 2:6, 2:6] = 0
+    torch.testing.assert_close(prior(face * seen, seen), face, atol=5e-3, rtol=0)
+    hidden = prior(torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8))
+    torch.testing.assert_close(hidden.flatten(), prior.mean)
+
+
+def test_prior_fit_finds_the_directions():
+    rng = torch.Generator().manual_seed(3)
+    true = torch.randn(1, 3, 8, 8, generator=rng)
+    true = true + true.flip(3)
+    faces = 0.1 + torch.randn(200, 1, 1, 1, generator=rng) * true
+    prior = FacePrior(size=8, rank=2)
+    prior.fit(faces)
+    found = prior.basis[:, 0]
+    cosine = torch.nn.functional.cosine_similarity(found, true.flatten(), dim=0).abs()
+    assert cosine > 0.999
