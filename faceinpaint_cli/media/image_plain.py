@@ -1,0 +1,117 @@
+"""WebP and BMP, through Pillow."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+from PIL import BmpImagePlugin, Image, WebPImagePlugin
+
+from faceinpaint_cli.media import image_samples as samples
+from faceinpaint_cli.media.exif import orientation_of
+
+_LOSSY_QUALITY = 95
+"""Of 100, for lossy WebP: its quantiser cannot be read from a file, and this one is above what is common."""
+
+
+class WebpPicture:
+    """A decoded WebP file; `rgb` (H, W, 3) and `alpha` (H, W) or None, uint8, as stored (not turned).
+
+    Raises ValueError or OSError for a file that is damaged, and for an animation.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._lossless = b"VP8L" in _riff_chunks(data)
+        with WebPImagePlugin.WebPImageFile(io.BytesIO(data)) as image:
+            if getattr(image, "n_frames", 1) > 1:
+                raise ValueError("it is an animation; convert it to a video or to single pictures first")
+            self._info = {k: image.info[k] for k in ("icc_profile", "exif", "xmp") if image.info.get(k)}
+            pixels = np.array(image)
+        self.orientation = orientation_of(self._info.get("exif", b""))
+        self.rgb, self.alpha = pixels[..., :3], pixels[..., 3] if pixels.shape[2] == 4 else None
+
+    def encode(self, rgb: np.ndarray, changed: np.ndarray, opaque: bool) -> bytes:
+        """The file with the pixels of `rgb` where `changed` (H, W); `opaque`: and made opaque there."""
+        pixels = np.where(changed[..., None], rgb, self.rgb)
+        if self.alpha is not None:
+            pixels = np.dstack([pixels, np.where(changed & opaque, 255, self.alpha).astype(np.uint8)])
+        options: dict[str, Any] = {"lossless": True, "quality": 80} if self._lossless else {
+            "quality": _LOSSY_QUALITY, "alpha_quality": 100}
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, "WEBP", method=4, exact=True, **options, **self._info)
+        return out.getvalue()
+
+
+class BmpPicture:
+    """A decoded BMP file; `rgb` (H, W, 3) and `alpha` (H, W) or None, uint8. Raises as WebpPicture does."""
+
+    orientation = 1
+
+    def __init__(self, data: bytes) -> None:
+        with BmpImagePlugin.BmpImageFile(io.BytesIO(data)) as image:
+            image.load()
+            self._image = image.copy()
+            self._dpi = image.info.get("dpi")
+        self.rgb = np.asarray(self._image.convert("RGB"))
+        self.alpha = np.asarray(self._image)[..., 3] if self._image.mode == "RGBA" else None
+
+    def encode(self, rgb: np.ndarray, changed: np.ndarray, opaque: bool) -> bytes:
+        """The file with the pixels of `rgb` where `changed` (H, W); `opaque`: and made opaque there."""
+        image = self._image
+        raw = np.array(image)
+        if image.mode == "1":
+            raw[changed] = samples.grey_of(rgb[changed]) >= 128
+        elif image.mode == "L":
+            raw[changed] = samples.grey_of(rgb[changed])
+        elif image.mode == "P":
+            palette = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
+            raw, palette = samples.into_palette(raw, palette, rgb[changed], changed)
+        else:
+            raw[changed, :3] = rgb[changed]
+            if opaque and self.alpha is not None:
+                raw[changed, 3] = 255
+        new = Image.fromarray(raw)
+        if image.mode == "P":
+            new.putpalette(palette.tobytes())
+        out = io.BytesIO()
+        new.save(out, "BMP", **({"dpi": self._dpi} if self._dpi else {}))
+        return out.getvalue()
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height as the header states them (RFC 9649)."""
+    chunks = _riff_chunks(data)
+    if b"VP8X" in chunks:
+        x = chunks[b"VP8X"]
+        return 1 + int.from_bytes(x[4:7], "little"), 1 + int.from_bytes(x[7:10], "little")
+    if b"VP8L" in chunks:
+        bits, = struct.unpack_from("<I", chunks[b"VP8L"], 1)
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack_from("<HH", chunks[b"VP8 "], 6)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def bmp_size(data: bytes) -> tuple[int, int]:
+    """Width and height as the header states them."""
+    header, = struct.unpack_from("<I", data, 14)
+    if header == 12:
+        return struct.unpack_from("<HH", data, 18)  # type: ignore[return-value]
+    width, height = struct.unpack_from("<ii", data, 18)
+    return width, abs(height)  # rows from the top down are told by a negative height
+
+
+def _riff_chunks(data: bytes) -> dict[bytes, bytes]:
+    """The first chunk of each kind."""
+    found: dict[bytes, bytes] = {}
+    place = 12
+    while place + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, place)
+        if place + 8 + length > len(data):
+            raise ValueError("it is cut short")
+        found.setdefault(kind, data[place + 8: place + 8 + length])
+        place += 8 + length + length % 2
+    if not found:
+        raise ValueError("it is cut short")
+    return found

@@ -1,0 +1,44 @@
+"""The fields of TIFF that say how pixels are stored (TIFF 6.0, section 8 and supplements)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Tag(IntEnum):
+    WIDTH = 256
+    HEIGHT = 257
+    BITS = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    FILL_ORDER = 266
+    STRIP_OFFSETS = 273
+    ORIENTATION = 274
+    CHANNELS = 277
+    ROWS_PER_STRIP = 278
+    STRIP_LENGTHS = 279
+    PLANAR = 284
+    FAX3_OPTIONS = 292
+    FAX4_OPTIONS = 293
+    PREDICTOR = 317
+    COLOUR_MAP = 320
+    TILE_WIDTH = 322
+    TILE_HEIGHT = 323
+    TILE_OFFSETS = 324
+    TILE_LENGTHS = 325
+    EXTRA_SAMPLES = 338
+    SAMPLE_FORMAT = 339
+    JPEG_TABLES = 347
+    YCBCR_COEFFICIENTS = 529
+    YCBCR_SUBSAMPLING = 530
+    YCBCR_POSITIONING = 531
+    REFERENCE_BLACK_WHITE = 532
+
+
+LAYOUT = frozenset({
+    Tag.STRIP_OFFSETS, Tag.STRIP_LENGTHS, Tag.ROWS_PER_STRIP, Tag.TILE_WIDTH, Tag.TILE_HEIGHT,
+    Tag.TILE_OFFSETS, Tag.TILE_LENGTHS, Tag.FILL_ORDER, Tag.FAX3_OPTIONS, Tag.FAX4_OPTIONS, Tag.PREDICTOR,
+    Tag.EXTRA_SAMPLES, Tag.SAMPLE_FORMAT, Tag.JPEG_TABLES, Tag.YCBCR_COEFFICIENTS, Tag.YCBCR_SUBSAMPLING,
+    Tag.YCBCR_POSITIONING, Tag.REFERENCE_BLACK_WHITE, Tag.COLOUR_MAP,
+})
+"""Fields that hold only for the pixels as they were stored."""
