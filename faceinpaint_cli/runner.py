@@ -36,7 +36,8 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
     Errors found before any work are raised (UsageError and others); an error of one job is printed, kept in
     the report, and does not stop the others.
     """
-    jobs = _of_shard(discover(inputs, output), config)
+    own = [Path(name) for name in (config.mask, config.report, config.html) if name]
+    jobs = _of_shard(discover(inputs, output, exclude=own), config)
     pending, skipped = _split_existing(jobs, config)
     if config.dry_run:
         click.echo(json.dumps(plan(pending, skipped, config), indent=2))

@@ -148,7 +148,7 @@ def _finish(item: Loaded, repaired: Repaired | None, config: RunConfig, stages: 
         return result
     damaged = bool(repaired.mask.any())
     try:
-        _write(job, item.picture, repaired)
+        _write(job, item.picture, repaired, opaque=config.mask_alpha)
         before, after = eight_bit(item.picture.rgb), eight_bit(repaired.image)
         if config.preview:
             write_preview(job.output, before, repaired.mask, after)
@@ -163,10 +163,9 @@ def _finish(item: Loaded, repaired: Repaired | None, config: RunConfig, stages: 
                    fps=round(1 / seconds, 3))
 
 
-def _write(job: Job, picture: Picture, repaired: Repaired) -> None:
+def _write(job: Job, picture: Picture, repaired: Repaired, opaque: bool) -> None:
     if repaired.mask.any():
-        with atomic_path(job.output) as temporary:
-            write_image(picture, repaired.image, repaired.mask, temporary)
+        write_image(picture, repaired.image, repaired.mask, job.output, opaque=opaque)
     else:
         with atomic_path(job.output) as temporary:
             shutil.copyfile(job.input, temporary)
