@@ -55,7 +55,7 @@ class JpegPicture:
     Raises ValueError or OSError for a file that is damaged.
     """
 
-    alpha = None
+    alpha: np.ndarray | None = None
 
     def __init__(self, data: bytes) -> None:
         self._metadata: list[_Segment] = []

@@ -97,7 +97,8 @@ def bmp_size(data: bytes) -> tuple[int, int]:
     """Width and height as the header states them."""
     header, = struct.unpack_from("<I", data, 14)
     if header == 12:
-        return struct.unpack_from("<HH", data, 18)  # type: ignore[return-value]
+        width, height = struct.unpack_from("<HH", data, 18)
+        return width, height
     width, height = struct.unpack_from("<ii", data, 18)
     return width, abs(height)  # rows from the top down are told by a negative height
 

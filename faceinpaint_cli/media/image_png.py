@@ -33,7 +33,8 @@ class _Header(NamedTuple):
 
 def size_of(data: bytes) -> tuple[int, int]:
     """Width and height as the header states them."""
-    return struct.unpack(">II", data[16:24])  # type: ignore[return-value]
+    width, height = struct.unpack(">II", data[16:24])
+    return width, height
 
 
 class PngPicture:
@@ -73,7 +74,7 @@ class PngPicture:
                 raise ValueError("its pixels are damaged")
             return bgr[..., [2, 1, 0, 3][: bgr.shape[2]]]
         if header.bits == 16:
-            # Pillow reads 16-bit grey with alpha as 8-bit; two 8-bit channels have the same bytes, and filters.
+            # Pillow reads 16-bit grey with alpha as 8-bit; two 8-bit channels have the same bytes.
             twin = _RGBA if header.colour == _GREY_ALPHA else _GREY_ALPHA
             pairs = _pillow(self._plain(header._replace(bits=8, colour=twin)))
             return np.ascontiguousarray(pairs).view(">u2").astype(np.uint16)

@@ -76,9 +76,9 @@ class TiffPicture:
         colours = samples.scale_bits(raw, self._bits)
         if self._photometric == _WHITE_IS_ZERO:
             colours = samples.full(raw.dtype) - colours
-        if self._alpha_kind == _PREMULTIPLIED:
+        if self._alpha_kind == _PREMULTIPLIED and self.alpha is not None:
             white = samples.full(raw.dtype)
-            divisor = np.maximum(self.alpha, 1)[..., None].astype(np.uint32)  # type: ignore[type-var]
+            divisor = np.maximum(self.alpha, 1)[..., None].astype(np.uint32)
             colours = np.minimum((colours.astype(np.uint32) * white + divisor // 2) // divisor, white)
         return np.broadcast_to(colours, (*colours.shape[:2], 3)).astype(self._raw.dtype)
 
@@ -125,7 +125,7 @@ def _deflated(file: TiffFile) -> bytes:
     with TiffImagePlugin.TiffImageFile(io.BytesIO(file.data)) as image:
         mode = {"1": "L", "YCbCr": "RGB", "RGBX": "RGB"}.get(image.mode, image.mode)
         if mode not in ("L", "RGB", "RGBA", "CMYK"):
-            raise ValueError(f"its pixels are of a kind that is not supported ({image.mode}); convert it to 8 "
+            raise ValueError(f"its pixels are of a kind that is not supported ({image.mode}); convert to 8 "
                              "or 16 bits of grey or RGB")
         pixels = np.asarray(image.convert(mode))
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]

@@ -218,10 +218,10 @@ def unpack(file: TiffFile, segment: Segment) -> np.ndarray:
         raise ValueError("it is cut short")
     rows = np.frombuffer(data, np.uint8, segment.rows * row).reshape(segment.rows, row)
     if bits == 16:
-        array = rows.view(file.order + "u2").astype(np.uint16)
+        flat = rows.view(file.order + "u2").astype(np.uint16)
     else:
-        array = samples.unpack_bits(rows, bits, values)
-    array = array.reshape(segment.rows, segment.columns, segment.channels)
+        flat = samples.unpack_bits(rows, bits, values)
+    array = flat.reshape(segment.rows, segment.columns, segment.channels)
     if file.predictor == _HORIZONTAL:
         array = np.cumsum(array, axis=1, dtype=array.dtype)
     return array
