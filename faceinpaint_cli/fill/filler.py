@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from faceinpaint_cli.config import RunConfig
+from faceinpaint_cli.faces.crops import plan_crops
+from faceinpaint_cli.fill.compositing import composite, cut, match_rim
 from faceinpaint_cli.fill.registry import FillFunction, get_fill
 from faceinpaint_cli.types import Face
 
@@ -22,15 +24,35 @@ class FillItem:
 
 
 class Filler:
-    """The fill of one run."""
+    """The fill of one run. Raises ModelError, DeviceError or UsageError where its method cannot be had."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
+        self._function: FillFunction | None = None
+        if config.method == "generator":
+            from faceinpaint_cli.fill.generator import Generator
+
+            self._generator = Generator(config)
+        else:
+            self._function = get_fill(config.method)
 
     def fill(self, items: Sequence[FillItem]) -> list[np.ndarray]:
-        """The filled pictures, in order, of their input's shape and dtype, equal to it outside the mask."""
-        function = get_fill(self.config.method)
-        return [_fill_classical(function, item) for item in items]
+        """The filled pictures, in order, of their input's shape and dtype, equal to it outside the mask.
+
+        The generator is run on the crops of all pictures together, in batches.
+        """
+        if self._function is not None:
+            return [_fill_classical(self._function, item) for item in items]
+        plans = [plan_crops(item.mask, item.faces, self._generator.size) for item in items]
+        cuts = [[cut(item.image, item.mask, crop) for crop in crops]
+                for item, crops in zip(items, plans, strict=True)]
+        flat = [seen for seens in cuts for seen in seens]
+        drawn = iter(self._generator.predict([seen.image for seen in flat], [seen.hole for seen in flat]))
+        results = []
+        for item, crops, seens in zip(items, plans, cuts, strict=True):
+            predictions = [match_rim(next(drawn), seen) for seen in seens]
+            results.append(composite(item.image, item.mask, crops, predictions, self.config.feather))
+        return results
 
 
 def _fill_classical(function: FillFunction, item: FillItem) -> np.ndarray:

@@ -1,0 +1,156 @@
+"""Where the faces are: MTCNN (Zhang et al., IEEE SPL 2016) from facenet-pytorch, weights included."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+
+from faceinpaint_cli.errors import DeviceError
+from faceinpaint_cli.models.device import resolve_device, threads
+from faceinpaint_cli.types import Face
+
+log = logging.getLogger(__name__)
+
+LONGER_SIDE = 1280
+"""Larger pictures are reduced to this before detection, which bounds its cost."""
+
+SMALLEST_SIDE = 24
+"""Pictures with a shorter side have no pyramid level for MTCNN; they are said to hold no face."""
+
+FINEST = 18.0
+"""Smallest face, in pixels of the reduced picture, that is looked for: the cost grows as it shrinks."""
+
+BATCH_PIXELS = 4_000_000
+MIN_SCORE = 0.9
+SAME_FACE = 0.4
+"""Boxes with a larger intersection over union are the same face."""
+
+HIDDEN_SIDE = 512
+"""Longer side of the quick fill in which hidden faces are looked for."""
+
+
+class FaceDetector:
+    """Finds faces of at least `min_face` pixels (shorter side of the box).
+
+    In pictures larger than LONGER_SIDE a face must also have FINEST pixels left after the reduction.
+    """
+
+    def __init__(self, device: str = "auto", min_face: int = 40) -> None:
+        from facenet_pytorch import MTCNN
+
+        self.device = resolve_device(device)
+        self.min_face = min_face
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # facenet-pytorch unpickles its own weights; torch warns of that
+            self._network = MTCNN(keep_all=True, min_face_size=min_face, device=self.device)
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
+        """Faces of each picture (HWC uint8 RGB, sizes may differ), the surest first, in its own pixels."""
+        found: list[list[Face]] = [[] for _ in images]
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, image in enumerate(images):
+            groups[image.shape[:2]].append(i)
+        for (height, width), members in groups.items():
+            scale = min(1.0, LONGER_SIDE / max(height, width))
+            if min(height, width) * scale < SMALLEST_SIDE:
+                continue
+            size = (round(width * scale), round(height * scale))
+            step = max(1, BATCH_PIXELS // (size[0] * size[1]))
+            for start in range(0, len(members), step):
+                part = members[start : start + step]
+                small = [images[i] for i in part]
+                if scale < 1:
+                    small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in small]
+                for i, faces in zip(part, self._detect_small(np.stack(small), scale), strict=True):
+                    found[i] = faces
+        return found
+
+    def _detect_small(self, batch: np.ndarray, scale: float) -> list[list[Face]]:
+        self._network.min_face_size = max(FINEST, min(self.min_face * scale, min(batch.shape[1:3])))
+        try:
+            with threads(1):  # its many tiny layers only wait for each other on more
+                boxes, scores, points = self._network.detect(batch, landmarks=True)
+        except torch.cuda.OutOfMemoryError:
+            raise DeviceError("the device has no memory left to look for faces; use --device cpu") from None
+        except (ValueError, RuntimeError, IndexError) as error:
+            # facenet-pytorch 2.5.3 fails where a stage leaves no candidate, or only empty ones
+            if len(batch) > 1:
+                return [self._detect_small(one[None], scale)[0] for one in batch]
+            log.debug("the detector found nothing to go on (%s)", error)
+            return [[]]
+        return [_faces(b, s, p, scale) for b, s, p in zip(boxes, scores, points, strict=True)]
+
+
+def _faces(boxes: np.ndarray | None, scores: np.ndarray, points: np.ndarray, scale: float) -> list[Face]:
+    if boxes is None:
+        return []
+    back = 1 / scale
+    faces = [Face(np.asarray(box, np.float64) * back, np.asarray(marks, np.float64) * back, float(score))
+             for box, score, marks in zip(boxes, scores, points, strict=True) if score >= MIN_SCORE]
+    return sorted(faces, key=lambda face: -face.score)
+
+
+def detect_hidden(detector: FaceDetector, images: Sequence[np.ndarray],
+                  masks: Sequence[np.ndarray]) -> list[list[Face]]:
+    """Faces of each picture (HWC uint8 RGB), also those that the hole (HW bool) hides.
+
+    A hole without a visible face near it is filled quickly at a small size and looked at again; what is found
+    only there has source "hidden". Its landmarks inside the hole are the detector's guess, as are those of a
+    visible face: `alignment.plan_crops` trusts only what lies outside.
+    """
+    found = detector.detect(images)
+    again = [i for i, mask in enumerate(masks) if not mask.all() and unexplained(mask, found[i])]
+    quick, scales = [], []
+    for i in again:
+        small, scale = quick_fill(images[i], masks[i])
+        quick.append(small)
+        scales.append(scale)
+    for i, faces, scale in zip(again, detector.detect(quick), scales, strict=True):
+        for face in faces:
+            hidden = replace(face, box=face.box / scale, landmarks=face.landmarks / scale, source="hidden")
+            if all(overlap(hidden.box, other.box) < SAME_FACE for other in found[i]):
+                found[i].append(hidden)
+    return found
+
+
+def unexplained(mask: np.ndarray, faces: Sequence[Face]) -> bool:
+    """Whether a hole of `mask` (HW bool) touches no face (its box, grown by half): one may be hidden."""
+    step = max(1, max(mask.shape) // HIDDEN_SIDE)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask[::step, ::step].astype(np.uint8))
+    for x, y, w, h, _ in stats[1:count].tolist():
+        hole = (x * step, y * step, (x + w) * step, (y + h) * step)
+        if not any(_touches(hole, face.box) for face in faces):
+            return True
+    return False
+
+
+def _touches(hole: tuple[int, int, int, int], box: np.ndarray) -> bool:
+    grow = 0.25 * (box[2:] - box[:2])
+    low, high = box[:2] - grow, box[2:] + grow
+    return bool(low[0] < hole[2] and low[1] < hole[3] and high[0] > hole[0] and high[1] > hole[1])
+
+
+def quick_fill(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float]:
+    """A small picture without the hole, smooth where it was, and its scale (at most 1)."""
+    scale = min(1.0, HIDDEN_SIDE / max(mask.shape))
+    if scale < 1:
+        size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    if mask.all():
+        return image, scale
+    return cv2.inpaint(np.ascontiguousarray(image), mask.astype(np.uint8), 3, cv2.INPAINT_TELEA), scale
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two XYXY boxes."""
+    inner = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inner
+    return float(inner / union) if union > 0 else 0.0
