@@ -36,8 +36,8 @@ def main() -> None:
     save("whole/astronaut.png", portrait)
     save("whole/hopper.jpg", hopper)
     save("whole/hopper-face.png", face)
-    pair = np.concatenate([astronaut[16:272, 96:352], cv2.resize(face, (256, 256), interpolation=cv2.INTER_AREA)],
-                          axis=1)
+    small = cv2.resize(face, (256, 256), interpolation=cv2.INTER_AREA)
+    pair = np.concatenate([astronaut[16:272, 96:352], small], axis=1)
     save("whole/two.webp", pair)
 
     damage("astronaut.png", portrait, *scratches(portrait, (60, 20, 300, 230), rng))
@@ -54,7 +54,7 @@ def save(name: str, picture: np.ndarray) -> None:
 
 
 def damage(name: str, picture: np.ndarray, damaged: np.ndarray, mask: np.ndarray) -> None:
-    """Save the damaged picture and its mask, which is a little larger: encoders smear the rim of the damage."""
+    """Save the damaged picture and its mask, which is a little larger: encoders smear its rim."""
     assert damaged.shape == picture.shape
     save(f"damaged/{name}", damaged)
     grown = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) * 255
@@ -120,8 +120,8 @@ def stamps(picture: np.ndarray, places: list[tuple[int, int]], rng: np.random.Ge
 
 
 def clips(astronaut: np.ndarray, hopper: np.ndarray) -> None:
-    """A clip of both photographs (a slow zoom, a cut, a pan) with a tone, whole and with a bar that moves over
-    the faces, and the mask of the bar as a video."""
+    """A clip of both photographs (a slow zoom, a cut, a pan) with a tone, whole and with a bar that moves
+    over the faces, and the mask of the bar as a video."""
     whole, damaged, masks = [], [], []
     count = RATE * SECONDS
     for i in range(count):
@@ -137,7 +137,8 @@ def clips(astronaut: np.ndarray, hopper: np.ndarray) -> None:
         mask[corner[1]: corner[1] + 44, corner[0]: corner[0] + 76] = True
         whole.append(frame)
         damaged.append(np.where(mask[..., None], np.uint8((40, 180, 90)), frame))
-        masks.append(np.repeat(cv2.dilate(mask.astype(np.uint8), np.ones((7, 7)))[..., None] * np.uint8(255), 3, 2))
+        grown = cv2.dilate(mask.astype(np.uint8), np.ones((7, 7))) * 255
+        masks.append(np.repeat(grown[..., None], 3, axis=2))
     write_clip("whole/clip.mp4", whole, crf=20, sound=True)
     write_clip("damaged/clip.mp4", damaged, crf=20, sound=True)
     write_clip("masks/clip.mp4", masks, crf=12, sound=False)
@@ -147,13 +148,14 @@ def view(photograph: np.ndarray, middle: tuple[float, float], zoom: float) -> np
     """What a camera sees that looks at `middle` (x, y) with `zoom` clip pixels to a pixel."""
     width, height = CLIP_SIZE
     matrix = np.array([[zoom, 0, width / 2 - zoom * middle[0]], [0, zoom, height / 2 - zoom * middle[1]]])
-    return cv2.warpAffine(photograph, matrix, CLIP_SIZE, flags=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC,
-                          borderMode=cv2.BORDER_REPLICATE)
+    flags = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
+    return cv2.warpAffine(photograph, matrix, CLIP_SIZE, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def write_clip(name: str, frames: list[np.ndarray], crf: int, sound: bool) -> None:
     with av.open(str(HERE / name), "w") as container:
-        video = container.add_stream("libx264", rate=RATE, options={"crf": str(crf), "preset": "slow", "g": "20"})
+        options = {"crf": str(crf), "preset": "slow", "g": "20"}
+        video = container.add_stream("libx264", rate=RATE, options=options)
         video.width, video.height, video.pix_fmt = *CLIP_SIZE, "yuv420p"
         video.time_base = Fraction(1, RATE)
         tone = container.add_stream("aac", rate=SOUND_RATE, layout="mono") if sound else None
