@@ -55,3 +55,7 @@ def require(module: str, extra: str, method: str) -> ModuleType:
 
 register("ns", classical.ns)
 register("telea", classical.telea)
+register("efros-leung", lazy("faceinpaint_cli.fill.efros_leung", "efros_leung"))
+register("patchmatch", lazy("faceinpaint_cli.fill.patchmatch", "patchmatch"))
+register("hybrid", lazy("faceinpaint_cli.fill.exemplar", "hybrid"))
+register("biharmonic", lazy("faceinpaint_cli.fill.biharmonic", "biharmonic"))
