@@ -69,10 +69,13 @@ def into_palette(indices: np.ndarray, palette: np.ndarray, colours: np.ndarray,
 
     Palette entries that no other pixel uses, and places up to `size`, take new colours (median cut of those
     wanted), so a picture of few colours still gets a fill of many; beyond that each pixel gets the nearest
-    entry. Where C is 4 the last channel is alpha, and an entry serves only pixels of exactly its alpha.
+    entry. A palette of greys gets greys. Where C is 4 the last channel is alpha, and an entry serves only
+    pixels of exactly its alpha.
     Returns indices (H, W) uint8 and a palette (up to `size`, C) uint8 in which every entry that is in use
     outside `where` is where it was.
     """
+    if (palette[:, :3] == palette[:, :1]).all():
+        colours = np.column_stack([np.repeat(grey_of(colours[:, :3])[:, None], 3, axis=1), colours[:, 3:]])
     kept = np.zeros(size, bool)
     kept[np.unique(indices[~where])] = True
     table = np.zeros((size, palette.shape[1]), np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 
 from faceinpaint_cli.config import IMAGE_SIZE_LIMIT
 from faceinpaint_cli.errors import InputError, OutputError
-from faceinpaint_cli.media import exif, image_jpeg, image_plain, image_png, image_tiff
+from faceinpaint_cli.media import exif, image_bmp, image_jpeg, image_png, image_tiff, image_webp
 from faceinpaint_cli.media.atomic import atomic_path
 
 _DAMAGE = (ValueError, OSError, SyntaxError, KeyError, IndexError, struct.error, zlib.error, EOFError)
@@ -41,9 +41,9 @@ class _Codec:
 _CODECS = (
     _Codec("JPEG", (b"\xff\xd8\xff",), image_jpeg.size_of, image_jpeg.JpegPicture),
     _Codec("PNG", (image_png.SIGNATURE,), image_png.size_of, image_png.PngPicture),
-    _Codec("WebP", (b"RIFF",), image_plain.webp_size, image_plain.WebpPicture),
+    _Codec("WebP", (b"RIFF",), image_webp.size_of, image_webp.WebpPicture),
     _Codec("TIFF", image_tiff.MAGIC, image_tiff.size_of, image_tiff.TiffPicture),
-    _Codec("BMP", (b"BM",), image_plain.bmp_size, image_plain.BmpPicture),
+    _Codec("BMP", (b"BM",), image_bmp.size_of, image_bmp.BmpPicture),
 )
 
 

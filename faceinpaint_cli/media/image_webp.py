@@ -1,4 +1,4 @@
-"""WebP and BMP, through Pillow."""
+"""WebP: lossless files stay so, lossy ones are written at high quality."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import struct
 from typing import Any
 
 import numpy as np
-from PIL import BmpImagePlugin, Image, WebPImagePlugin
+from PIL import Image, WebPImagePlugin
 
-from faceinpaint_cli.media import image_samples as samples
 from faceinpaint_cli.media.exif import orientation_of
 
 _LOSSY_QUALITY = 95
@@ -44,43 +43,7 @@ class WebpPicture:
         return out.getvalue()
 
 
-class BmpPicture:
-    """A decoded BMP file; `rgb` (H, W, 3) and `alpha` (H, W) or None, uint8. Raises as WebpPicture does."""
-
-    orientation = 1
-
-    def __init__(self, data: bytes) -> None:
-        with BmpImagePlugin.BmpImageFile(io.BytesIO(data)) as image:
-            image.load()
-            self._image = image.copy()
-            self._dpi = image.info.get("dpi")
-        self.rgb = np.asarray(self._image.convert("RGB"))
-        self.alpha = np.asarray(self._image)[..., 3] if self._image.mode == "RGBA" else None
-
-    def encode(self, rgb: np.ndarray, changed: np.ndarray, opaque: bool) -> bytes:
-        """The file with the pixels of `rgb` where `changed` (H, W); `opaque`: and made opaque there."""
-        image = self._image
-        raw = np.array(image)
-        if image.mode == "1":
-            raw[changed] = samples.grey_of(rgb[changed]) >= 128
-        elif image.mode == "L":
-            raw[changed] = samples.grey_of(rgb[changed])
-        elif image.mode == "P":
-            palette = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
-            raw, palette = samples.into_palette(raw, palette, rgb[changed], changed)
-        else:
-            raw[changed, :3] = rgb[changed]
-            if opaque and self.alpha is not None:
-                raw[changed, 3] = 255
-        new = Image.fromarray(raw)
-        if image.mode == "P":
-            new.putpalette(palette.tobytes())
-        out = io.BytesIO()
-        new.save(out, "BMP", **({"dpi": self._dpi} if self._dpi else {}))
-        return out.getvalue()
-
-
-def webp_size(data: bytes) -> tuple[int, int]:
+def size_of(data: bytes) -> tuple[int, int]:
     """Width and height as the header states them (RFC 9649)."""
     chunks = _riff_chunks(data)
     if b"VP8X" in chunks:
@@ -91,16 +54,6 @@ def webp_size(data: bytes) -> tuple[int, int]:
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     width, height = struct.unpack_from("<HH", chunks[b"VP8 "], 6)
     return width & 0x3FFF, height & 0x3FFF
-
-
-def bmp_size(data: bytes) -> tuple[int, int]:
-    """Width and height as the header states them."""
-    header, = struct.unpack_from("<I", data, 14)
-    if header == 12:
-        width, height = struct.unpack_from("<HH", data, 18)
-        return width, height
-    width, height = struct.unpack_from("<ii", data, 18)
-    return width, abs(height)  # rows from the top down are told by a negative height
 
 
 def _riff_chunks(data: bytes) -> dict[bytes, bytes]:
