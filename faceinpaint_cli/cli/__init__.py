@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from faceinpaint_cli import __version__
-from faceinpaint_cli.errors import FaceInpaintError
+from faceinpaint_cli.errors import FaceInpaintError, describe
 
 INTERRUPTED = 130
 
@@ -63,6 +63,9 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("faceinpaint: interrupted", err=True)
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        click.echo(f"faceinpaint: {describe(error)}", err=True)
+        sys.exit(FaceInpaintError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
