@@ -8,17 +8,23 @@ import av
 from av.codec.context import Flags, Flags2
 
 
-def open_decoder(stream: av.VideoStream, threads: bool, vectors: bool = False) -> av.VideoCodecContext:
+def open_decoder(
+    stream: av.VideoStream, threads: bool, vectors: bool = False, whole: bool = False
+) -> av.VideoCodecContext:
     """A decoder of its own for the packets of `stream`, set to give damaged pictures too.
 
     With `threads` frame threading is used: fast, but an error may show some packets late. Without, each
     error belongs to the packet just given. (Slice threading, the default, hides which frames are corrupt.)
-    `vectors` exports motion vectors as side data, where the codec can.
+    `vectors` exports motion vectors as side data, where the codec can. `whole` gives H.264 pictures without
+    cropping: what is hidden beyond the edge is referred to all the same.
     """
     context = av.CodecContext.create(stream.codec_context.codec.name, "r")
     context.extradata = stream.codec_context.extradata
-    context.width, context.height = stream.codec_context.width, stream.codec_context.height
     context.codec_tag = stream.codec_context.codec_tag
+    if whole:
+        context.flags2 |= Flags2.ignore_crop
+    else:
+        context.width, context.height = stream.codec_context.width, stream.codec_context.height
     configure(context, threads, vectors)
     return context
 

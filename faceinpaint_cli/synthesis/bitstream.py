@@ -109,7 +109,7 @@ def corrupt(source: Path, target: Path, how: Corruption, scratch: Path) -> Corru
     rng = random.Random(f"{how.kind}-{how.seed}")
     if how.kind == "zero":
         return Corrupted(target, source, _zero_blocks(source, target, how, rng))
-    reference = scratch / (source.stem + (".ts" if how.kind == "ts" else target.suffix))
+    reference = scratch / ("reference" + (".ts" if how.kind == "ts" else target.suffix))
     if how.kind == "ts" and _is_transport_stream(source):
         reference = source
     else:

@@ -1,0 +1,295 @@
+"""Which pictures of a video are damaged, as far as the bitstream and its decoder tell.
+
+One pass over the whole file decodes with frame threads and keeps no picture: corrupt flags, errors, pictures
+that never come out, gaps in time. It costs little more than plain decoding, and where it finds nothing the
+file is clean. Groups with signs of damage are then decoded once more without threads, where each message of
+the decoder belongs to the packet just given: which coded picture is hit (an onset), and how many macroblocks
+the decoder made up. Damage spreads from the onset to the next picture that starts a group.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+
+from faceinpaint_cli.damage.decoder_log import decode_logged, listening
+from faceinpaint_cli.damage.gaps import CodedPicture, Missing, missing_pictures
+from faceinpaint_cli.errors import InputError
+from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.h264_headers import ParameterSets, SliceHeader, Sps, is_slice
+from faceinpaint_cli.media.h264_nal import length_size, split
+from faceinpaint_cli.media.video_index import open_video, video_stream
+
+log = logging.getLogger(__name__)
+
+SILENT_CODECS = frozenset(("hevc", "vp9", "vp8", "av1"))
+"""Codecs whose decoders mark no frame as corrupt: asked to fail on errors instead, which is counted."""
+ONE_FRAME_EACH = frozenset(("h264", "hevc", "mpeg1video", "mpeg2video", "mjpeg", "av1"))
+"""Codecs whose packets each give a frame, if they have a time (others have packets that show nothing)."""
+SURVEYED_BYTES = 4096
+"""Enough of a packet to reach its first slice header past parameter sets and supplemental information."""
+
+
+@dataclass(frozen=True)
+class Onset:
+    """A coded picture that is hit: `packet` its number in decoding order, `concealed` how many macroblocks
+    the decoder made up (None where it does not say), `first_error` the macroblock (column, row) where it
+    noticed, `signs` what speaks for it."""
+
+    packet: int
+    pts: int | None
+    concealed: int | None
+    first_error: tuple[int, int] | None
+    signs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Packets `first` to `last` (exclusive) from one keyframe to the next."""
+
+    first: int
+    last: int
+    onsets: tuple[Onset, ...] = ()
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def damaged(self) -> bool:
+        return bool(self.onsets or self.missing)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is known of a video's damage; `groups` cover all packets of the first video stream in order."""
+
+    path: str
+    codec: str
+    time_base: Fraction
+    pictures: tuple[CodedPicture, ...]
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def damaged(self) -> bool:
+        return any(group.damaged for group in self.groups)
+
+    @property
+    def times(self) -> list[int]:
+        """Time stamps of all pictures that the file should show, in order, missing ones put back."""
+        known = {p.pts for p in self.pictures if p.pts is not None}
+        return sorted(known | {m.pts for g in self.groups for m in g.missing})
+
+    def damaged_times(self) -> set[int]:
+        """Time stamps of all pictures that are hit or may refer to a hit one."""
+        hurt: set[int] = set()
+        for number, group in enumerate(self.groups):
+            if not group.damaged:
+                continue
+            start = min([o.packet for o in group.onsets] + [m.before for m in group.missing])
+            hurt.update(m.pts for m in group.missing)
+            reached = [p.pts for p in self.pictures[start : group.last] if p.pts is not None]
+            hurt.update(reached)
+            if number + 1 < len(self.groups):
+                following = self.groups[number + 1]
+                key = self.pictures[following.first].pts
+                if key is not None:  # leading pictures of an open group refer back
+                    hurt.update(p.pts for p in self.pictures[following.first : following.last]
+                                if p.pts is not None and p.pts < key)
+        return hurt
+
+    def ranges(self) -> list[tuple[Fraction, Fraction]]:
+        """Damaged stretches of time, (from, to) in seconds."""
+        hurt, times = self.damaged_times(), self.times
+        steps = Counter(b - a for a, b in pairwise(times))
+        usual = steps.most_common(1)[0][0] if steps else 1
+        ranges: list[tuple[Fraction, Fraction]] = []
+        for i, time in enumerate(times):
+            if time not in hurt:
+                continue
+            end = (times[i + 1] if i + 1 < len(times) else time + usual) * self.time_base
+            if ranges and i and times[i - 1] in hurt:
+                ranges[-1] = (ranges[-1][0], end)
+            else:
+                ranges.append((time * self.time_base, end))
+        return ranges
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the report."""
+        onsets = [o for g in self.groups for o in g.onsets]
+        missing = [m for g in self.groups for m in g.missing]
+        return {
+            "codec": self.codec,
+            "damaged": self.damaged,
+            "frames": len(self.times),
+            "frames_damaged": len(self.damaged_times()),
+            "groups": len(self.groups),
+            "groups_damaged": sum(g.damaged for g in self.groups),
+            "ranges": [[timecode(a), timecode(b)] for a, b in self.ranges()],
+            "onsets": [{"packet": o.packet, "time": timecode((o.pts or 0) * self.time_base),
+                        "macroblocks_concealed": o.concealed, "signs": list(o.signs)} for o in onsets],
+            "missing": [timecode(m.pts * self.time_base) for m in missing],
+            "notes": list(self.notes),
+        }
+
+
+def timecode(seconds: Fraction) -> str:
+    """h:mm:ss.mmm"""
+    millis = round(seconds * 1000)
+    sign, (whole, millis) = "-" if millis < 0 else "", divmod(abs(millis), 1000)
+    return f"{sign}{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}.{millis:03d}"
+
+
+def diagnose(path: Path | str) -> Diagnosis:
+    """Look for damage in the video stream of a file that is repaired.
+
+    Raises InputError where the file cannot be opened, has no video or no decoder.
+    """
+    path = Path(path)
+    with open_video(path) as container:
+        stream = video_stream(container, path)
+        codec, time_base = stream.codec_context.name, stream.time_base
+        survey = _survey(container, stream, path)
+    if not survey.pictures:
+        raise InputError(f"{path}: expected a video, its video stream holds no picture; get the file again")
+    missing = missing_pictures(survey.pictures, survey.slices)
+    groups = _groups(survey.pictures)
+    for gap in missing:
+        survey.signs.setdefault(min(gap.before, len(survey.pictures) - 1), []).append("picture missing")
+    suspected = [g for g in groups if any(g.first <= i < g.last for i in survey.signs)]
+    onsets = _examine(path, survey, suspected, codec) if suspected else []
+    placed = [Group(g.first, g.last, tuple(o for o in onsets if g.first <= o.packet < g.last),
+                    tuple(m for m in missing if g.first < m.before <= g.last)) for g in groups]
+    return Diagnosis(str(path), codec, time_base, tuple(survey.pictures), tuple(placed))
+
+
+@dataclass
+class _Survey:
+    pictures: list[CodedPicture] = field(default_factory=list)
+    slices: list[tuple[SliceHeader, Sps] | None] = field(default_factory=list)
+    signs: dict[int, list[str]] = field(default_factory=dict)
+
+    def sign(self, packet: int, what: str) -> None:
+        self.signs.setdefault(packet, []).append(what)
+
+
+def _survey(container: av.container.InputContainer, stream: av.VideoStream, path: Path) -> _Survey:
+    """Decode everything once, with frame threads, keeping only what speaks of damage."""
+    survey, codec = _Survey(), stream.codec_context.name
+    context = tolerant.open_decoder(stream, threads=True)
+    if codec in SILENT_CODECS:
+        context.options = {"err_detect": "explode"}
+    prefix = length_size(codec, context.extradata) if codec == "h264" else 0
+    sets = ParameterSets.from_extradata(context.extradata) if codec == "h264" else None
+    shown: set[int] = set()
+    corrupt: set[int] = set()
+    broken = False
+
+    def packets() -> Iterator[av.Packet]:
+        try:
+            for packet in container.demux(stream):
+                if packet.size:
+                    yield packet
+        except av.FFmpegError as error:
+            log.warning("%s: reading stopped at packet %d (%s)", path, len(survey.pictures), error)
+
+    for packet, frames, error in tolerant.decode(context, packets()):
+        number = len(survey.pictures)
+        if packet is not None:
+            survey.pictures.append(CodedPicture(number, packet.pts, packet.dts, packet.duration or 0,
+                                                packet.is_keyframe, packet.is_discard))
+            if packet.is_corrupt:
+                survey.sign(number, "container says corrupt")
+            if sets is not None:
+                survey.slices.append(_first_slice(bytes(packet), prefix, sets))
+                if survey.slices[-1] is None:
+                    survey.sign(number, "no readable slice header")
+        if error is not None:
+            broken = True
+            earliest = max(0, number - (context.thread_count or 1))
+            for late in range(earliest, min(number + 1, len(survey.pictures))):
+                survey.sign(late, "decoder fails")
+        for frame in frames:
+            if frame.pts is not None:
+                shown.add(frame.pts)
+                if frame.is_corrupt:
+                    corrupt.add(frame.pts)
+    _read_signs(survey, codec, shown, corrupt, broken)
+    return survey
+
+
+def _read_signs(survey: _Survey, codec: str, shown: set[int], corrupt: set[int], broken: bool) -> None:
+    """Turn what came out of the decoder into signs at packets.
+
+    Pictures before the first keyframe, or shown before it, are no evidence: a recording may begin anywhere.
+    """
+    first = next((p for p in survey.pictures if p.keyframe), None)
+    if first is None:
+        return
+    for picture in survey.pictures[first.index :]:
+        if picture.pts is None or picture.discard or (first.pts is not None and picture.pts < first.pts):
+            continue
+        if picture.pts in corrupt:
+            survey.sign(picture.index, "frame marked corrupt")
+        if picture.pts not in shown and (broken or codec in ONE_FRAME_EACH):
+            survey.sign(picture.index, "no frame comes out")
+
+
+def _first_slice(packet: bytes, prefix: int, sets: ParameterSets) -> tuple[SliceHeader, Sps] | None:
+    """Header of the packet's first readable slice; parameter sets on the way are remembered."""
+    for unit in split(packet[:SURVEYED_BYTES] if prefix else packet, prefix):
+        if not unit.data:
+            continue
+        if not is_slice(unit):
+            sets.take(unit.data)
+            continue
+        try:
+            header = sets.slice_header(unit.data)
+        except ValueError:
+            return None
+        return header, sets.sps_of(header)
+    return None
+
+
+def _groups(pictures: Sequence[CodedPicture]) -> list[Group]:
+    edges = sorted({0, len(pictures), *(p.index for p in pictures if p.keyframe)})
+    return [Group(a, b) for a, b in pairwise(edges)]
+
+
+def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str) -> list[Onset]:
+    """Decode the suspected groups again, packet by packet with the decoder's messages; name the onsets."""
+    onsets: list[Onset] = []
+    wanted = {i for g in suspected for i in range(g.first, g.last)}
+    heard = codec in ("h264", "mpeg4", "mpeg1video", "mpeg2video")
+    with open_video(path) as container, listening():
+        stream = video_stream(container, path)
+        context: av.VideoCodecContext | None = None
+        for number, packet in enumerate(p for p in container.demux(stream) if p.size):
+            if number not in wanted:
+                context = None
+                continue
+            if context is None:
+                context = tolerant.open_decoder(stream, threads=False)
+                if codec in SILENT_CODECS:
+                    context.options = {"err_detect": "explode"}
+            _, error, said = decode_logged(context, packet)
+            signs = list(dict.fromkeys(survey.signs.get(number, [])))
+            if "decoder fails" in signs:  # the survey blames a few packets around it
+                signs.remove("decoder fails")
+            if "picture missing" in signs:
+                signs.remove("picture missing")
+            if error is not None:
+                signs.append(f"decoder fails: {type(error).__name__}")
+            if heard and said.concealed:
+                signs.append("macroblocks concealed")
+            if heard and said.first_error:
+                signs.append("error in a macroblock")
+            if signs:
+                onsets.append(Onset(number, packet.pts, said.concealed, said.first_error, tuple(signs)))
+    return onsets

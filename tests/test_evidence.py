@@ -1,0 +1,137 @@
+"""Damage found by the decoders' evidence, and none found where there is none."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from faceinpaint_cli.damage.evidence import diagnose, timecode
+from faceinpaint_cli.errors import InputError
+from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
+
+SHARED = Path(os.environ.get("FACEINPAINT_SHARED", Path(__file__).parents[2] / "shared"))
+QUIET = {"libx265": {"x265-params": "keyint=16:scenecut=0:log-level=none"}, "libsvtav1": {"preset": "12"}}
+
+
+def make_clip(path: Path, codec: str = "libx264", frames: int = 48, size: tuple[int, int] = (96, 128),
+              **options: str) -> Path:
+    """A moving, noisy texture, a group of 16 pictures; size (height, width)."""
+    rng = np.random.default_rng(3)
+    high, wide = size
+    blocks = rng.integers(0, 255, ((high + frames) // 8, (wide + frames) // 8)).astype(np.float32)
+    field = np.kron(blocks, np.ones((8, 8), np.float32))
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25, options={**QUIET.get(codec, {"sc_threshold": "0"}), **options}
+                                if codec.startswith("lib") else options)
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.codec_context.gop_size = 16
+        for i in range(frames):
+            picture = field[i // 2 : i // 2 + high, i : i + wide] + rng.normal(0, 15, size)
+            picture = np.repeat(picture.clip(0, 255).astype(np.uint8)[..., None], 3, 2)
+            frame = av.VideoFrame.from_ndarray(picture)
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            for packet in stream.encode(frame):
+                out.mux(packet)
+        for packet in stream.encode():
+            out.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [
+    ("libx264", ".mp4"), ("libx264", ".ts"), ("libx264", ".mkv"), ("libx265", ".mp4"), ("mpeg4", ".avi"),
+    ("mpeg4", ".mp4"), ("mpeg2video", ".ts"), ("mpeg1video", ".mpg"), ("libvpx-vp9", ".webm"),
+    ("libsvtav1", ".mp4"), ("mjpeg", ".avi"),
+])
+def test_clean_clips_are_clean(tmp_path: Path, codec: str, suffix: str) -> None:
+    found = diagnose(make_clip(tmp_path / f"clip{suffix}", codec))
+    assert not found.damaged
+    assert found.damaged_times() == set() and found.ranges() == []
+    assert len(found.times) == 48
+
+
+@pytest.mark.parametrize("options", [{"bf": "0"}, {}, {"slices": "4"}, {"x264-params": "cabac=0", "crf": "30"}])
+def test_the_hit_pictures_of_h264_are_named(tmp_path: Path, options: dict[str, str]) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", **{"crf": "12", **options})
+    how = Corruption("bscv", bytes=100_000, spare_keyframes=True)
+    done = corrupt(clip, tmp_path / "damaged.mp4", how, tmp_path)
+    found = diagnose(tmp_path / "damaged.mp4")
+    hit = {h.picture for h in done.hits}
+    assert {o.packet for g in found.groups for o in g.onsets} == hit
+    for group in found.groups:
+        assert group.damaged == any(group.first <= h < group.last for h in hit)
+        for onset in group.onsets:
+            assert onset.concealed or onset.first_error
+            after = {found.pictures[i].pts for i in range(onset.packet, group.last)}
+            assert after <= found.damaged_times()
+
+
+def test_concealed_macroblocks_tell_how_much_of_a_picture_is_lost(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", size=(256, 320), crf="12", bf="0", frames=16)
+    lost = []
+    for position in (0.2, 0.9):
+        how = Corruption("bscv", position=position, bytes=100_000, spare_keyframes=True)
+        corrupt(clip, tmp_path / "damaged.mp4", how, tmp_path)
+        onset = next(o for g in diagnose(tmp_path / "damaged.mp4").groups for o in g.onsets)
+        lost.append(onset.concealed)
+    assert 0 < lost[1] < lost[0] <= 320
+
+
+@pytest.mark.parametrize("options", [{"bf": "0"}, {}])
+def test_dropped_pictures_are_put_back_in_time(tmp_path: Path, options: dict[str, str]) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", **options)
+    whole = diagnose(clip).pictures
+    inner = {i for g in range(3) for i in range(g * 16 + 1, g * 16 + 15)}
+    for seed in range(8):
+        how = Corruption("drop", seed=seed, spare_keyframes=True)
+        hit = {h.picture for h in corrupt(clip, tmp_path / "damaged.mp4", how, tmp_path).hits}
+        if hit <= inner:
+            break
+    found = diagnose(tmp_path / "damaged.mp4")
+    expected = {whole[i].pts for i in hit}
+    assert {m.pts for g in found.groups for m in g.missing} == expected
+    assert found.times == sorted(p.pts for p in whole)
+
+
+@pytest.mark.parametrize("codec", ["libx265", "mpeg4", "mpeg2video"])
+def test_other_codecs_show_damage(tmp_path: Path, codec: str) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", codec, size=(192, 256))
+    corrupt(clip, tmp_path / "damaged.mp4", Corruption("bscv", fraction=0.3, bytes=1000), tmp_path)
+    found = diagnose(tmp_path / "damaged.mp4")
+    assert found.damaged and found.ranges()
+    assert found.to_dict()["frames_damaged"] > 0
+
+
+def test_variable_rate_is_no_damage(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "clip.mkv"), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for i in range(60):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), i * 4, np.uint8))
+            frame.pts, frame.time_base = i * 40 + 400 * (i > 30) + 80 * (i > 45), Fraction(1, 1000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    assert not diagnose(tmp_path / "clip.mkv").damaged
+
+
+def test_no_video_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").write_bytes(b"no video at all" * 20)
+    with pytest.raises(InputError, match="expected a video"):
+        diagnose(tmp_path / "x.mp4")
+
+
+def test_timecode() -> None:
+    assert timecode(Fraction(3723, 1) + Fraction(1, 25)) == "1:02:03.040"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data folder")
+def test_no_false_alarm_on_real_clips() -> None:
+    clips = sorted((SHARED / "video").iterdir())
+    assert [c.name for c in clips if diagnose(c).damaged] == []
