@@ -3,7 +3,8 @@
 Going through RGB would disturb the whole picture: its colours are rounded and clipped, and its chroma is
 interpolated up and averaged down again. So the planes are taken as the file holds them, the changed pixels
 are put in, and the encoder gets chroma that averages to exactly what it was. Requantised with the same
-tables, an unchanged block comes out as it went in but for rounding.
+tables, an unchanged block comes out as it went in but for rounding. That holds at the right and lower border
+too, because the blocks there are decoded and encoded whole, with what lies beyond the border.
 """
 
 from __future__ import annotations
@@ -59,20 +60,21 @@ class JpegPicture:
 
     def __init__(self, data: bytes) -> None:
         self._metadata: list[_Segment] = []
-        frame, scan = None, len(data)
+        frame, scan, scanned = None, len(data), 0
         for segment, place in _segments(data):
             if segment.marker in _FRAMES:
                 frame = _frame(segment.body)
             elif 0xE0 <= segment.marker <= 0xEF or segment.marker == _COM:
                 self._metadata.append(segment)
             elif segment.marker == _SOS:
-                scan = place
+                scan, scanned = place, segment.body[0]
                 break
         if frame is None or scan == len(data):
             raise ValueError("it is cut short")
         if frame.bits != 8:
             raise ValueError(f"it has {frame.bits} bits a sample; convert it to 8-bit JPEG or 16-bit PNG")
-        self._frame = frame
+        self._sampling = _SAMPLING.get(frame.sampling[0], 0)
+        self._whole = _whole_blocks(frame, together=scanned == len(frame.sampling))
         self._plain = _without_metadata(data)
         self._trailing = data[_end_of_image(data, scan):]
         self.orientation = next((orientation_of(s.body) for s in self._metadata
@@ -86,7 +88,11 @@ class JpegPicture:
 
     def encode(self, rgb: np.ndarray, changed: np.ndarray, opaque: bool) -> bytes:
         """The file with the pixels of `rgb` where `changed` (H, W); `opaque` means nothing without alpha."""
-        sampling = _SAMPLING.get(self._frame.sampling[0], 0)
+        height, width = changed.shape
+        beyond = (0, self._whole.height - height), (0, self._whole.width - width)
+        rgb = np.pad(rgb, (*beyond, (0, 0)), mode="edge")
+        changed = np.pad(changed, beyond, mode="edge")
+        sampling = self._sampling
         tables: Any = self._tables
         if self._mode == "L":
             pixels = self._draft("L")
@@ -96,7 +102,8 @@ class JpegPicture:
             pixels[changed] = samples.rgb_to_cmyk(rgb[changed])
             sampling, tables = 0, [self._tables[0]]
         elif self._is_rgb:
-            pixels = np.where(changed[..., None], rgb, self.rgb)
+            pixels = self._draft("RGB")
+            pixels[changed] = rgb[changed]
             sampling, self._options["keep_rgb"] = 0, True
         else:
             pixels = self._draft("YCbCr")
@@ -106,11 +113,12 @@ class JpegPicture:
         mode = {"L": "L", "CMYK": "CMYK"}.get(self._mode, "RGB" if self._is_rgb else "YCbCr")
         image = Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels))
         image.save(out, "JPEG", qtables=tables, subsampling=sampling, optimize=True, **self._options)
-        return self._with_metadata(out.getvalue())
+        return self._with_metadata(_with_size(out.getvalue(), width, height))
 
     def _draft(self, mode: str, divide: int = 1) -> np.ndarray:
-        """The planes without conversion of colour, (H, W[, C]) uint8, at full or half size."""
-        with JpegImagePlugin.JpegImageFile(io.BytesIO(self._plain)) as image:
+        """The planes without conversion of colour, (H, W[, C]) uint8 in whole blocks, at full or half size."""
+        data = _with_size(self._plain, self._whole.width, self._whole.height)
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as image:
             image.draft(mode, (image.width // divide, image.height // divide))
             return np.array(image)
 
@@ -167,6 +175,29 @@ def _frame(body: bytes) -> _Frame:
     bits, height, width, count = struct.unpack_from(">BHHB", body)
     factors = tuple((body[7 + 3 * i] >> 4, body[7 + 3 * i] & 15) for i in range(count))
     return _Frame(bits, height, width, factors)
+
+
+def _whole_blocks(frame: _Frame, together: bool) -> _Frame:
+    """The frame enlarged to the blocks that the file holds, so that none is added or missing.
+
+    With all components `together` in one scan these come in units of blocks of each (ITU-T T.81, A.2.3);
+    else only the blocks that the picture needs are there (A.2.2).
+    """
+    across = max(h for h, _ in frame.sampling)
+    down = max(v for _, v in frame.sampling)
+    if not together or len(frame.sampling) == 1 or (across, down) not in _SAMPLING:
+        across = down = 1
+    return frame._replace(height=-(-frame.height // (8 * down)) * 8 * down,
+                          width=-(-frame.width // (8 * across)) * 8 * across)
+
+
+def _with_size(data: bytes, width: int, height: int) -> bytes:
+    """The file with another size in its frame header."""
+    for segment, end in _segments(data):
+        if segment.marker in _FRAMES:
+            place = end - len(segment.body) + 1
+            return data[:place] + struct.pack(">HH", height, width) + data[place + 4:]
+    raise ValueError("it has no frame header")
 
 
 def _without_metadata(data: bytes, own_adobe: bool = True) -> bytes:

@@ -122,7 +122,7 @@ class TiffPicture:
 
 def _deflated(file: TiffFile) -> bytes:
     """The file with its first page's pixels, as Pillow decodes them, in deflated strips."""
-    with TiffImagePlugin.TiffImageFile(io.BytesIO(file.data)) as image:
+    with TiffImagePlugin.TiffImageFile(io.BytesIO(file.for_decoding())) as image:
         mode = {"1": "L", "YCbCr": "RGB", "RGBX": "RGB"}.get(image.mode, image.mode)
         if mode not in ("L", "RGB", "RGBA", "CMYK"):
             raise ValueError(f"its pixels are of a kind that is not supported ({image.mode}); convert to 8 "

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from faceinpaint_cli.media import image_samples as samples
-from faceinpaint_cli.media.tiff_tags import LAYOUT, Tag
+from faceinpaint_cli.media.tiff_tags import DECODING, LAYOUT, SINGLE, Tag
 
 _RAW, _LZW, _DEFLATE, _OLD_DEFLATE, _PACKBITS, _LZMA, _ZSTD = 1, 5, 8, 32946, 32773, 34925, 50000
 _PACKERS = {_LZW: "tiff_lzw", _PACKBITS: "packbits", _LZMA: "lzma", _ZSTD: "zstd"}
@@ -187,6 +187,20 @@ class TiffFile:
         body = struct.pack(f"{self.order}{len(values)}{_FORMATS[kind]}", *values)
         where = body.ljust(4, b"\0") if len(body) <= 4 else struct.pack(self.order + "I", _append(out, body))
         return struct.pack(self.order + "HHI", tag, kind, len(values)) + where
+
+    def for_decoding(self) -> bytes:
+        """The file with no field but those that the pixels need, so that nothing else reaches a decoder."""
+        entries = []
+        for tag in sorted(DECODING & self._fields.keys()):
+            field = self._fields[tag]
+            size = field.count * _TYPE_SIZES.get(field.kind, 1)
+            if self._place(field) + size > len(self.data) or (tag in SINGLE and field.count != 1):
+                raise ValueError(f"its field {Tag(tag).name} is damaged")
+            entries.append(self.data[field.entry: field.entry + 12])
+        out = bytearray(self.data)
+        directory = struct.pack(self.order + "H", len(entries)) + b"".join(entries) + bytes(4)
+        struct.pack_into(self.order + "I", out, 4, _append(out, directory))
+        return bytes(out)
 
     def with_new_pixels(self, pixels: bytes, fields: dict[Tag, list[int]], rows: int = 64) -> bytes:
         """The file with a new directory for the first page: deflated strips of `pixels` (rows of whole bytes,

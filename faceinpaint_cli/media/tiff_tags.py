@@ -42,3 +42,13 @@ LAYOUT = frozenset({
     Tag.YCBCR_POSITIONING, Tag.REFERENCE_BLACK_WHITE, Tag.COLOUR_MAP,
 })
 """Fields that hold only for the pixels as they were stored."""
+
+SINGLE = frozenset({
+    Tag.WIDTH, Tag.HEIGHT, Tag.COMPRESSION, Tag.PHOTOMETRIC, Tag.FILL_ORDER, Tag.CHANNELS, Tag.ROWS_PER_STRIP,
+    Tag.PLANAR, Tag.FAX3_OPTIONS, Tag.FAX4_OPTIONS, Tag.PREDICTOR, Tag.TILE_WIDTH, Tag.TILE_HEIGHT,
+    Tag.YCBCR_POSITIONING,
+})
+"""Fields of one value."""
+
+DECODING = LAYOUT | SINGLE | {Tag.BITS}
+"""All that a decoder needs to know."""
