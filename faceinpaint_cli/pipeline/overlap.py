@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import suppress
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import Any, TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -28,3 +31,58 @@ def ordered_map(function: Callable[[A], B], items: Iterable[A], workers: int = 2
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+_END = object()
+
+
+def ahead(items: Iterator[A], size: int, patience: float | None = None) -> Iterator[A]:
+    """The same items, made by a thread that is at most `size` of them ahead.
+
+    An exception of `items` reaches the caller at its turn. When the caller stops early the thread is told to end
+    and waited for, and `items` is closed in it, so that chains of these end from last to first. TimeoutError if
+    no item comes for `patience` seconds; the thread, which nothing can end then, is left behind.
+    """
+    queue: Queue[tuple[Any, BaseException | None]] = Queue(size)
+    ended = Event()
+
+    def put(item: Any, error: BaseException | None = None) -> bool:
+        while not ended.is_set():
+            with suppress(Full):
+                queue.put((item, error), timeout=0.1)
+                return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    break
+            else:
+                put(_END)
+        except BaseException as error:
+            put(_END, error)
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    stuck = False
+    try:
+        while True:
+            try:
+                item, error = queue.get(timeout=patience)
+            except Empty:
+                stuck = True
+                raise TimeoutError(f"nothing came for {patience:.0f} s") from None
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+    finally:
+        ended.set()
+        if not stuck:
+            thread.join()

@@ -1,0 +1,216 @@
+"""Which encoder writes the pictures that changed, and how it is set."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.codec.context import Flags
+
+from faceinpaint_cli.config import RunConfig
+from faceinpaint_cli.errors import InputError, OutputError, UsageError
+from faceinpaint_cli.media.planes import FULL_RANGE, can_paste, depth
+from faceinpaint_cli.media.video_index import VideoIndex
+
+log = logging.getLogger(__name__)
+
+ENCODERS = {
+    "h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "vp8": "libvpx",
+    "mpeg4": "mpeg4", "mpeg1video": "mpeg1video", "mpeg2video": "mpeg2video", "mjpeg": "mjpeg", "ffv1": "ffv1",
+    "prores": "prores_ks", "utvideo": "utvideo", "dnxhd": "dnxhd", "huffyuv": "huffyuv", "ffvhuff": "ffvhuff",
+    "png": "png", "rawvideo": "rawvideo", "qtrle": "qtrle", "magicyuv": "magicyuv", "jpeg2000": "jpeg2000",
+    "flv1": "flv", "h263": "h263", "wmv1": "wmv1", "wmv2": "wmv2", "msmpeg4v3": "msmpeg4",
+    "msmpeg4v2": "msmpeg4v2", "v210": "v210",
+}
+"""The encoder of each codec that can be written again."""
+SUBSTITUTES = ("libx264", "libvpx-vp9", "libvpx", "mpeg4", "mpeg2video", "wmv2")
+"""For a source whose codec cannot be written: the first that the container takes."""
+VISUALLY_LOSSLESS = {"libx264": 15.0, "libx265": 16.0, "libsvtav1": 18.0, "libvpx-vp9": 16.0, "libvpx": 6.0}
+"""Constant rate factors at which a repaired picture cannot be told from what was handed to the encoder."""
+QUANTISED = frozenset(("mpeg4", "mpeg1video", "mpeg2video", "mjpeg", "flv", "h263", "wmv1", "wmv2", "msmpeg4",
+                       "msmpeg4v2"))
+"""Encoders whose quality is a fixed quantiser, 1 (best) to 31; --crf sets it."""
+FINEST_QUANTISER = 2.0
+QUANTISER_STEP = 118  # FF_QP2LAMBDA
+PRESETS = {"libx264": "medium", "libx265": "medium", "libsvtav1": "8"}
+PRESET_OPTION = {"libvpx-vp9": "cpu-used", "libvpx": "cpu-used"}
+X264_PROFILES = {"Constrained Baseline": "baseline", "Baseline": "baseline", "Main": "main", "High": "high"}
+PRORES_PROFILES = {"Apple ProRes 422 Proxy": "proxy", "Apple ProRes 422 LT": "lt", "Apple ProRes 422": "standard",
+                   "Apple ProRes 422 HQ": "hq", "Apple ProRes 4444": "4444", "Apple ProRes 4444 XQ": "4444xq"}
+MPEG_RATES = [Fraction(r) for r in (24, 25, 30, 50, 60)] + [Fraction(n * 1000, 1001) for n in (24, 30, 60)]
+"""Rates that MPEG-1 and -2 headers can name (ISO/IEC 13818-2, table 6-4)."""
+TRANSPORT_CODECS = frozenset(("mpeg1video", "mpeg2video", "mpeg4", "libx264", "libx265", "h264_nvenc", "hevc_nvenc"))
+"""What MPEG program and transport streams carry so that others can play it."""
+INTERLACED = {2: "tff", 3: "bff", 4: "tff", 5: "bff"}
+"""AVFieldOrder to the field that is shown first."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder with its settings; `rate` is only a label, frames are numbered and timed by the writer."""
+
+    name: str
+    codec: str
+    pixel_format: str
+    rate: Fraction
+    options: dict[str, str] = field(default_factory=dict)
+    quantiser: float | None = None
+
+    def configure(self, context: av.VideoCodecContext, source: VideoIndex) -> None:
+        """Set an encoder's context; before it is opened."""
+        look = source.look
+        context.width, context.height = source.width, source.height
+        context.pix_fmt = self.pixel_format
+        context.framerate, context.time_base = self.rate, 1 / self.rate
+        context.thread_type = "AUTO"
+        if look.aspect:
+            context.sample_aspect_ratio = look.aspect
+        context.color_range = FULL_RANGE if look.pixel_format.startswith("yuvj") else look.color_range
+        context.color_primaries, context.color_trc = look.color_primaries, look.color_trc
+        context.colorspace = look.colorspace
+        if look.field_order in INTERLACED and self.name in ("libx264", "mpeg2video", "mpeg4"):
+            context.field_order = look.field_order
+            context.flags |= Flags.interlaced_dct | Flags.interlaced_me
+        if self.quantiser is not None:
+            context.qscale = True
+            context.global_quality = round(self.quantiser * QUANTISER_STEP)
+            context.qmin = 1
+        context.options = dict(self.options)
+
+    def open(self, source: VideoIndex, global_header: bool) -> av.VideoCodecContext:
+        """An opened encoder. `global_header` keeps parameter sets out of the packets, as some containers ask.
+
+        Raises OutputError where it cannot be had (a hardware encoder without its hardware, say).
+        """
+        context = av.CodecContext.create(self.name, "w")
+        self.configure(context, source)
+        if global_header:
+            context.flags |= Flags.global_header
+        try:
+            context.open()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"encoder {self.name} cannot be used for {self.pixel_format} {source.width} x "
+                              f"{source.height} here ({error}); choose another --codec") from error
+        return context
+
+
+def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str, output: Path) -> Encoder:
+    """The encoder asked for, or that of the source's codec, or the first that the output's container takes.
+
+    Raises UsageError for an encoder that is not there, OutputError for one that the container does not take.
+    """
+    if config.codec is not None:
+        name = ENCODERS.get(config.codec, config.codec)
+        if not _exists(name):
+            raise UsageError(f"--codec {config.codec} is not an encoder here; try {', '.join(sorted(ENCODERS))}")
+        if not fits(name, container_format):
+            raise OutputError(f"--codec {config.codec} cannot be put into {output.name}; give an --output that ends "
+                              "in .mkv, or another --codec")
+    else:
+        wanted = ENCODERS.get(source.codec)
+        name = next((n for n in (wanted, *SUBSTITUTES) if n and fits(n, container_format)), "")
+        if not name:
+            raise OutputError(f"no encoder for {source.codec} fits into {output.name}; give an --output that ends in "
+                              ".mkv, or a --codec")
+        if name != wanted:
+            log.warning("%s: %s cannot be written to %s; the video becomes %s", source.path, source.codec,
+                        output.suffix, name)
+    pixel_format = _pixel_format(name, source)
+    codec = av.codec.Codec(name, "w").canonical_name
+    options, quantiser = _quality(name, config)
+    same_codec = codec == source.codec
+    if name == "libx264":
+        profile = X264_PROFILES.get(source.look.profile or "")
+        if same_codec and profile and pixel_format in ("yuv420p", "yuvj420p"):
+            options["profile"] = profile
+        if source.look.field_order in INTERLACED and options.get("profile") != "baseline":
+            options["x264-params"] = f"{INTERLACED[source.look.field_order]}=1"
+    if name == "prores_ks" and source.look.profile in PRORES_PROFILES:
+        options["profile"] = PRORES_PROFILES[source.look.profile]
+    rate = source.rate
+    if name in ("mpeg1video", "mpeg2video"):
+        rate = min(MPEG_RATES, key=lambda r: abs(r - source.rate))
+    elif rate.numerator > 60000 or rate.denominator > 60000:
+        rate = rate.limit_denominator(1001)
+    return Encoder(name, codec, pixel_format, rate, options, quantiser)
+
+
+def fits(encoder: str, container_format: str) -> bool:
+    """Whether a container takes what an encoder writes."""
+    if container_format in ("mpegts", "mpeg", "vob", "svcd", "dvd"):
+        return encoder in TRANSPORT_CODECS
+    with av.open(os.devnull, "w", format=container_format) as container:
+        try:
+            container.add_stream(encoder, rate=25)
+        except ValueError:
+            return False
+    return True
+
+
+def _exists(name: str) -> bool:
+    try:
+        return av.codec.Codec(name, "w").type == "video"
+    except av.codec.codec.UnknownCodecError:
+        return False
+
+
+def _quality(name: str, config: RunConfig) -> tuple[dict[str, str], float | None]:
+    options: dict[str, str] = {}
+    quantiser = None
+    if name in VISUALLY_LOSSLESS:
+        options["crf"] = f"{config.crf if config.crf is not None else VISUALLY_LOSSLESS[name]:g}"
+    elif name in QUANTISED:
+        quantiser = min(max(config.crf, 1.0), 31.0) if config.crf is not None else FINEST_QUANTISER
+    elif name.endswith("_nvenc"):
+        options["cq"] = f"{config.crf if config.crf is not None else 16:g}"
+    elif config.crf is not None:
+        log.warning("--crf means nothing to the encoder %s and is not used", name)
+    if config.preset is not None:
+        options[PRESET_OPTION.get(name, "preset")] = config.preset
+    elif name in PRESETS:
+        options["preset"] = PRESETS[name]
+    if name in ("libvpx-vp9", "libvpx"):
+        options |= {"deadline": "good", "b": "0" if name == "libvpx-vp9" else "100M"}
+        options.setdefault("cpu-used", "3")
+    if name == "libvpx":
+        options["auto-alt-ref"] = "0"  # its invisible packets would count as frames
+    if name == "libx265":
+        options["x265-params"] = "log-level=error"
+    if name == "ffv1":
+        options |= {"level": "3", "slicecrc": "1"}
+    return options, quantiser
+
+
+def _pixel_format(name: str, source: VideoIndex) -> str:
+    """The source's pixel format where the encoder has it, else the one that loses least."""
+    own = source.look.pixel_format
+    if not own:
+        raise InputError(f"{source.path}: no picture of its video could be decoded; get the file again")
+    known = [f.name for f in av.codec.Codec(name, "w").video_formats or () if can_paste(f.name)] or ["yuv420p"]
+    if own in known:
+        return own
+    shape = _shape(own)
+    best = min(known, key=lambda n: (_loss(shape, _shape(n)), known.index(n)))
+    if _loss(shape, _shape(best))[0]:
+        log.warning("%s: the encoder %s does not take %s; pictures become %s", source.path, name, own, best)
+    return best
+
+
+def _shape(pixel_format: str) -> tuple[bool, bool, int, int, int]:
+    """(is RGB, has alpha, bits, log2 of pixels a chroma sample, components)."""
+    f = av.VideoFormat(pixel_format, 16, 16)
+    rgb = f.is_rgb or f.has_palette
+    area = 0 if rgb else (16 * 16 // (f.chroma_width() * f.chroma_height())).bit_length()
+    return rgb, any(c.is_alpha for c in f.components), depth(pixel_format), area, len(f.components)
+
+
+def _loss(own: tuple[bool, bool, int, int, int], other: tuple[bool, bool, int, int, int]) -> tuple[int, int]:
+    """(what is lost, what is carried in vain) when pictures change their format."""
+    lost = (8 * (own[0] != other[0]) + 2 * (own[1] and not other[1]) + max(0, own[2] - other[2])
+            + 2 * max(0, other[3] - own[3]) + 8 * (other[4] < 3 <= own[4]))
+    vain = (other[1] and not own[1]) + max(0, other[2] - own[2]) + max(0, own[3] - other[3])
+    return lost, vain

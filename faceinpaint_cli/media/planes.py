@@ -1,0 +1,203 @@
+"""Between the planes of a video frame and RGB: the region that changed goes back, the rest stays as it was.
+
+Y'CbCr as in ITU-R BT.601, BT.709 and BT.2020: with Kr, Kb of the matrix and Kg = 1 - Kr - Kb,
+Y = Kr R + Kg G + Kb B, Cb = (B - Y) / (2 - 2 Kb), Cr = (R - Y) / (2 - 2 Kr); in limited range Y takes 16-235 and
+Cb, Cr 16-240 of 8 bits, deeper samples the same shifted up; in full range all codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+LUMA_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087),
+                9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
+"""(Kr, Kb) by AVColorSpace (ITU-T H.273, table 4)."""
+UNTAGGED = 5
+"""The matrix of a video that names none: BT.601, as most software assumes."""
+PACKED_RGB = {"rgb24": (0, 1, 2), "bgr24": (2, 1, 0), "rgba": (0, 1, 2), "rgb0": (0, 1, 2), "bgra": (2, 1, 0),
+              "bgr0": (2, 1, 0), "argb": (1, 2, 3), "0rgb": (1, 2, 3), "abgr": (3, 2, 1), "0bgr": (3, 2, 1)}
+"""Where R, G and B stand among the bytes of a pixel."""
+
+
+def can_paste(pixel_format: str) -> bool:
+    """Whether `paste` works on frames of this format."""
+    if pixel_format in PACKED_RGB:
+        return True
+    f = av.VideoFormat(pixel_format, 16, 16)
+    one_each = len({c.plane for c in f.components}) == len(f.components)
+    deep = max(c.bits for c in f.components)
+    return one_each and not (f.has_palette or f.is_bit_stream or f.is_bayer or (deep > 8 and f.is_big_endian)
+                             or deep > 16 or f.name.startswith(("gbrpf", "grayf", "xyz")) or f.name.endswith("msble"))
+
+
+def depth(pixel_format: str) -> int:
+    """Bits of the deepest component."""
+    return max(c.bits for c in av.VideoFormat(pixel_format, 16, 16).components)
+
+
+def matrix_of(frame: av.VideoFrame) -> int:
+    """The frame's AVColorSpace, or BT.601 where it names none that is known here."""
+    return int(frame.colorspace) if int(frame.colorspace) in LUMA_WEIGHTS else UNTAGGED
+
+
+def is_full_range(frame: av.VideoFrame) -> bool:
+    name = frame.format.name
+    return int(frame.color_range) == FULL_RANGE or name.startswith(("yuvj", "gray", "ya"))
+
+
+GRID = 4
+"""The coarsest chroma has one sample for 4 x 4 pixels (yuv410p)."""
+
+
+class ToRgb:
+    """Turns frames into RGB; one object serves one thread, and keeps the converter between frames."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """HWC uint8 RGB, or uint16 (0-65535) where the frame is deeper than 8 bits."""
+        target = "rgb48le" if depth(frame.format.name) > 8 else "rgb24"
+        matrix, full = matrix_of(frame), is_full_range(frame)
+        height, width = frame.height, frame.width
+        if width % GRID or height % GRID:
+            frame = _padded(frame)
+        converted = self._reformatter.reformat(
+            frame, format=target, src_colorspace=matrix, dst_colorspace=matrix,
+            src_color_range=2 if full else 1, dst_color_range=2,
+            # Each chroma sample repeated over its block: the mean that `paste` takes gives it back exactly.
+            # (Bilinear to 16 bits is also wrong altogether at odd sizes in some builds of the library.)
+            interpolation="POINT")
+        return converted.to_ndarray()[:height, :width]
+
+
+def plane_array(frame: av.VideoFrame, index: int, dtype: type = np.uint8) -> np.ndarray:
+    """The samples of a plane, (rows, samples) without the padding at the end of the lines; a view."""
+    plane = frame.planes[index]
+    lines = np.frombuffer(plane, np.uint8)[: plane.height * plane.line_size].reshape(plane.height, plane.line_size)
+    return lines.view(dtype)[:, : _samples(frame, index)]
+
+
+def copy_frame(frame: av.VideoFrame) -> av.VideoFrame:
+    """A frame of its own memory: the decoder still needs that of the one it gave."""
+    copy = av.VideoFrame(frame.width, frame.height, frame.format.name)
+    dtype = np.uint16 if _wide(frame) else np.uint8
+    for i in range(len(frame.planes)):
+        plane_array(copy, i, dtype)[:] = plane_array(frame, i, dtype)
+    copy.pts = frame.pts
+    if frame.time_base is not None:
+        copy.time_base = frame.time_base
+    copy.colorspace, copy.color_range = frame.colorspace, frame.color_range
+    copy.color_trc, copy.color_primaries = frame.color_trc, frame.color_primaries
+    return copy
+
+
+def same_samples(a: av.VideoFrame, b: av.VideoFrame) -> bool:
+    """Whether two frames are of one size and format and equal in every sample."""
+    if (a.width, a.height, a.format.name) != (b.width, b.height, b.format.name):
+        return False
+    dtype = np.uint16 if _wide(a) else np.uint8
+    return all(np.array_equal(plane_array(a, i, dtype), plane_array(b, i, dtype)) for i in range(len(a.planes)))
+
+
+def conform(frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
+    """The frame in another pixel format, of the same matrix and range."""
+    if frame.format.name == pixel_format:
+        return frame
+    span = 2 if is_full_range(frame) else 1
+    return frame.reformat(format=pixel_format, src_colorspace=matrix_of(frame), dst_colorspace=matrix_of(frame),
+                          src_color_range=span, dst_color_range=span)
+
+
+def _padded(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame with its last row and column repeated to whole chroma blocks, where the library is exact."""
+    up = av.VideoFrame(frame.width + -frame.width % GRID, frame.height + -frame.height % GRID, frame.format.name)
+    dtype = np.uint16 if _wide(frame) else np.uint8
+    for i in range(len(frame.planes)):
+        source, target = plane_array(frame, i, dtype), plane_array(up, i, dtype)
+        pixel = _samples(frame, i) // frame.planes[i].width  # bytes of a packed pixel, else 1
+        source = source.reshape(*source.shape[:1], -1, pixel)
+        missing = (target.shape[0] - source.shape[0], target.shape[1] // pixel - source.shape[1])
+        target[:] = np.pad(source, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge").reshape(target.shape)
+    return up
+
+
+def paste(frame: av.VideoFrame, rgb: np.ndarray, mask: np.ndarray) -> av.VideoFrame:
+    """A copy of `frame` that shows `rgb` (HWC uint8 or uint16) where `mask` (HW bool) is true.
+
+    A luma sample outside the mask stays as it is. A chroma sample that stands for several pixels is made anew
+    where the mask touches one of them, from `rgb` over all of them (which outside the mask is the frame's own
+    picture), and stays as it is elsewhere. Alpha is not touched.
+    """
+    result = copy_frame(frame)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return result
+    top, left = rows[0] // GRID * GRID, columns[0] // GRID * GRID
+    box = (slice(top, rows[-1] // GRID * GRID + GRID), slice(left, columns[-1] // GRID * GRID + GRID))
+    pixels = rgb[box].astype(np.float32) / (65535 if rgb.dtype == np.uint16 else 255)
+    inside = mask[box]
+    if frame.format.name in PACKED_RGB:
+        view = plane_array(result, 0).reshape(frame.height, frame.width, -1)
+        for channel, at in enumerate(PACKED_RGB[frame.format.name]):
+            view[box][..., at][inside] = _quantised(pixels[..., channel][inside] * 255, 8, np.uint8)
+        return result
+    dtype = np.uint16 if _wide(frame) else np.uint8
+    for index, bits, values in _components(frame, pixels):
+        plane = plane_array(result, index, dtype)
+        across, down = -(-frame.width // plane.shape[1]), -(-frame.height // plane.shape[0])
+        part = (slice(box[0].start // down, -(-min(box[0].stop, frame.height) // down)),
+                slice(box[1].start // across, -(-min(box[1].stop, frame.width) // across)))
+        touched = _blocks(inside, down, across).max((1, 3)) if down * across > 1 else inside
+        small = _blocks(values, down, across).mean((1, 3)) if down * across > 1 else values
+        plane[part][touched] = _quantised(small[touched], bits, dtype)
+    return result
+
+
+def _components(frame: av.VideoFrame, pixels: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(plane, bits, HW float32 code values at full resolution) of each component but alpha."""
+    components = frame.format.components
+    bits = components[0].bits
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    if frame.format.is_rgb:
+        for component, channel in zip(components, (red, green, blue), strict=False):
+            yield component.plane, component.bits, channel * (2**component.bits - 1)
+        return
+    kr, kb = LUMA_WEIGHTS[matrix_of(frame)]
+    luma = kr * red + (1 - kr - kb) * green + kb * blue
+    top, step = 2**bits - 1, 2 ** (bits - 8)
+    full = is_full_range(frame)
+    yield components[0].plane, bits, luma * top if full else (16 + 219 * luma) * step
+    if len(components) < 3:
+        return
+    for component, channel, k in ((components[1], blue, kb), (components[2], red, kr)):
+        difference = (channel - luma) / (2 - 2 * k)
+        scale = top if full else 224 * step
+        yield component.plane, bits, 128 * step + scale * difference
+
+
+def _blocks(values: np.ndarray, down: int, across: int) -> np.ndarray:
+    """(h, w) -> (h / down, down, w / across, across); an incomplete last block repeats the edge."""
+    height, width = values.shape
+    padded = np.pad(values, ((0, -height % down), (0, -width % across)), mode="edge")
+    return padded.reshape(padded.shape[0] // down, down, padded.shape[1] // across, across)
+
+
+def _quantised(values: np.ndarray, bits: int, dtype: type) -> np.ndarray:
+    return np.clip(np.rint(values), 0, 2**bits - 1).astype(dtype)
+
+
+def _wide(frame: av.VideoFrame) -> bool:
+    return depth(frame.format.name) > 8
+
+
+def _samples(frame: av.VideoFrame, index: int) -> int:
+    """Samples in a line of a plane."""
+    if frame.format.name in PACKED_RGB:
+        return frame.width * (3 if frame.format.name in ("rgb24", "bgr24") else 4)
+    return frame.planes[index].width

@@ -1,0 +1,238 @@
+"""What a video file holds, packet by packet, before anything is decoded: times, groups, and the stream to repair."""
+
+from __future__ import annotations
+
+import logging
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice, pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+
+from faceinpaint_cli.errors import InputError
+from faceinpaint_cli.media import h264_nal
+
+log = logging.getLogger(__name__)
+
+NO_TIME = np.iinfo(np.int64).min
+"""Stands for a packet time that the file does not give."""
+FIRST_FRAME_PACKETS = 500
+OPEN_SECONDS, READ_SECONDS = 60.0, 60.0
+"""After so long without an answer from the file (a dead network mount, say) reading it fails."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures that are decoded without those before, and that no later group needs.
+
+    Packets `packets[0]` up to, without, `packets[1]` in the order of the file are the frames `frames[0]` up to
+    `frames[1]` in the order of display.
+    """
+
+    packets: tuple[int, int]
+    frames: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an encoder must be told so that pictures look as before; tags as the library numbers them."""
+
+    pixel_format: str
+    aspect: Fraction | None
+    color_range: int
+    color_primaries: int
+    color_trc: int
+    colorspace: int
+    field_order: int
+    profile: str | None
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """The video stream of `path` that is repaired.
+
+    `width`, `height` are coded pixels; `rotation` in degrees counter-clockwise brings them upright on display.
+    `pts`, `dts`, `durations` (int64, in `time_base` seconds, NO_TIME where not given) are per packet, in the order
+    of the file; `times` are the times of the shown frames, ascending, and `exact` says whether they are the
+    file's own (else they are made from the decoding times or the rate).
+    """
+
+    path: Path
+    stream: int
+    format: str
+    codec: str
+    width: int
+    height: int
+    rotation: int
+    look: Look
+    time_base: Fraction
+    rate: Fraction
+    pts: np.ndarray
+    dts: np.ndarray
+    durations: np.ndarray
+    times: np.ndarray
+    exact: bool
+    groups: tuple[Group, ...]
+
+    @property
+    def frames(self) -> int:
+        return len(self.times)
+
+    @property
+    def display_size(self) -> tuple[int, int]:
+        """(width, height) as shown, after rotation."""
+        return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
+
+    def frame_number(self, pts: int | None, after: int) -> int:
+        """The number of the frame that is shown at `pts`, given that the one before it was number `after`."""
+        if pts is None or not self.exact:
+            return after + 1
+        return max(after + 1, int(np.searchsorted(self.times, pts)))
+
+    def duration_of(self, number: int) -> int:
+        """How long a frame is shown, in `time_base`: until the next one, the last as long as its packet says."""
+        if number + 1 < self.frames:
+            return int(self.times[number + 1] - self.times[number])
+        last = int(np.argmax(self.pts)) if self.exact else len(self.durations) - 1
+        return max(int(self.durations[last]), 0) or round(1 / self.rate / self.time_base)
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[av.container.InputContainer]:
+    """The opened file; InputError where it is none."""
+    if not path.is_file():
+        raise InputError(f"{path}: expected a video file, there is none; check the path")
+    if not path.stat().st_size:
+        raise InputError(f"{path}: expected a video, the file is empty (0 bytes); get it again")
+    try:
+        container = av.open(str(path), metadata_errors="replace", timeout=(OPEN_SECONDS, READ_SECONDS))
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); allow reading it") from error
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a video, cannot be opened as one ({error.strerror or error}); it is "
+                         "broken off, damaged or of another kind" if isinstance(error, OSError) else
+                         f"{path}: expected a video, cannot be opened as one ({error})") from error
+    with container:
+        yield container
+
+
+def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """The stream that is repaired: the best one that is no cover picture and that can be decoded."""
+    picture = av.stream.Disposition.attached_pic
+    streams = [s for s in container.streams.video if not s.disposition & picture]
+    if not streams:
+        found = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise InputError(f"{path}: expected a video stream, found only {found}; leave this file out")
+    readable = [s for s in streams if s.codec_context is not None and s.codec_context.width]
+    if not readable:
+        raise InputError(f"{path}: its video cannot be decoded (unknown or encrypted codec, or no picture size); "
+                         "convert it first")
+    best = container.streams.best("video")
+    return best if best in readable else readable[0]
+
+
+def index_video(path: Path) -> VideoIndex:
+    """Read the packets of a video, without decoding them.
+
+    Raises InputError where the file cannot be opened, has no video stream, or not one packet in it.
+    """
+    with open_video(path) as container:
+        stream = video_stream(container, path)
+        context = stream.codec_context
+        prefix = h264_nal.length_size(context.name, context.extradata)
+        pts, dts, durations = array("q"), array("q"), array("q")
+        starts, discarded = array("b"), array("b")
+        try:
+            for packet in container.demux(stream):
+                if not packet.size:
+                    continue
+                pts.append(NO_TIME if packet.pts is None else packet.pts)
+                dts.append(NO_TIME if packet.dts is None else packet.dts)
+                durations.append(packet.duration or 0)
+                starts.append(packet.is_keyframe and starts_group(context.name, bytes(packet), prefix))
+                discarded.append(packet.is_discard)
+        except av.FFmpegError as error:
+            log.warning("%s: reading stopped at packet %d (%s)", path, len(pts), error)
+        if not pts:
+            raise InputError(f"{path}: expected a video, its video stream holds no picture; get the file again")
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        time_base = stream.time_base or 1 / rate
+        arrays = [np.frombuffer(a, np.int64) for a in (pts, dts, durations)]
+        skip = np.frombuffer(discarded, np.int8) > 0
+        times, exact = _shown_times(arrays[0], arrays[1], skip, time_base, rate)
+        first = np.frombuffer(starts, np.int8) > 0
+        groups = _groups(arrays[0], first, len(times)) if exact and not skip.any() else ()
+        first_frame = _first_frame(container, stream)
+        return VideoIndex(
+            path=path, stream=stream.index, format=container.format.name, codec=context.name,
+            width=context.width, height=context.height, look=_look(context, first_frame),
+            rotation=0 if first_frame is None else round(first_frame.rotation / 90) * 90 % 360,
+            time_base=time_base, rate=rate, pts=arrays[0], dts=arrays[1], durations=arrays[2], times=times,
+            exact=exact, groups=groups or (Group((0, len(pts)), (0, len(times))),),
+        )
+
+
+def starts_group(codec: str, packet: bytes, prefix: int) -> bool:
+    """Whether a key packet can be decoded, and everything after it, without what came before.
+
+    h264 marks such pictures as IDR (type 5), hevc as IDR, BLA or CRA (types 16-21); the pictures shown before a
+    CRA are dealt with by their times. MPEG-1 and -2 need the sequence header in the packet.
+    """
+    if codec == "h264":
+        return any(n.data[0] & 31 == 5 for n in h264_nal.split(packet, prefix) if n.data)
+    if codec == "hevc":
+        return any(16 <= (n.data[0] >> 1 & 63) <= 21 for n in h264_nal.split(packet, prefix) if n.data)
+    if codec in ("mpeg1video", "mpeg2video"):
+        return packet.startswith(b"\0\0\1\xb3")
+    return True
+
+
+def _shown_times(pts: np.ndarray, dts: np.ndarray, skip: np.ndarray, time_base: Fraction,
+                 rate: Fraction) -> tuple[np.ndarray, bool]:
+    if (pts != NO_TIME).all():
+        return np.sort(pts[~skip]), True
+    if (dts != NO_TIME).all() and (np.diff(dts) > 0).all():
+        return dts.copy(), False
+    step = 1 / rate / time_base
+    return np.array([round(i * step) for i in range(len(pts))], np.int64), False
+
+
+def _groups(pts: np.ndarray, first: np.ndarray, frames: int) -> tuple[Group, ...]:
+    """Cut before each key packet that is shown after all that come before it, and before all that follow."""
+    if len(pts) != frames:
+        return ()
+    before = np.concatenate([[NO_TIME], np.maximum.accumulate(pts)[:-1]])
+    after = np.minimum.accumulate(pts[::-1])[::-1]
+    cuts = np.flatnonzero(first & (before < pts) & (after == pts))
+    edges = sorted({0, *cuts.tolist(), frames})
+    return tuple(Group((a, b), (a, b)) for a, b in pairwise(edges))
+
+
+def _look(context: av.VideoCodecContext, frame: av.VideoFrame | None) -> Look:
+    return Look(
+        pixel_format=frame.format.name if frame is not None else context.pix_fmt or "",
+        aspect=context.sample_aspect_ratio, color_range=int(context.color_range),
+        color_primaries=int(context.color_primaries), color_trc=int(context.color_trc),
+        colorspace=int(context.colorspace), field_order=int(context.field_order), profile=context.profile,
+    )
+
+
+def _first_frame(container: av.container.InputContainer, stream: av.VideoStream) -> av.VideoFrame | None:
+    """The first frame that decodes, looked for in the first packets."""
+    try:
+        container.seek(0, backward=True)
+        stream.codec_context.thread_type = "NONE"
+        for packet in islice(container.demux(stream), FIRST_FRAME_PACKETS):
+            try:
+                if frames := packet.decode():
+                    return frames[0]
+            except (av.FFmpegError, ValueError):
+                continue
+    except av.FFmpegError:
+        return None
+    return None

@@ -1,0 +1,100 @@
+"""The video packets of an output, in step with the packets of its source: copied, encoded, or some of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import av
+import numpy as np
+
+from faceinpaint_cli.media.segments import EncodedPacket, SegmentStore
+from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
+from faceinpaint_cli.media.video_index import VideoIndex
+
+Feed = Callable[["av.Packet | None"], Iterator[av.Packet]]
+"""Takes each video packet of the source, then None; gives the packets to be written at that place."""
+
+
+def copied(packet: av.Packet | None) -> Iterator[av.Packet]:
+    """Every packet as it is."""
+    if packet is not None:
+        yield packet
+
+
+def encoded(source: VideoIndex, plan: RenderPlan, store: SegmentStore) -> Feed:
+    """The encoded segments in place of all packets, one for one, what is left over at the end."""
+    frames = written_frames(source, plan, store)
+    dts = decoding_times(source, frames, max((f.delay for f in store.facts.values()), default=0))
+    ready = (_packet(source, p, p.data, int(dts[i])) for i, p in enumerate(_encoded_packets(plan, store)))
+
+    def feed(packet: av.Packet | None) -> Iterator[av.Packet]:
+        if packet is None:
+            yield from ready
+        else:
+            following = next(ready, None)
+            if following is not None:
+                yield following
+
+    return feed
+
+
+def joined(source: VideoIndex, plan: RenderPlan, store: SegmentStore, joiner: Joiner) -> Feed:
+    """Copied packets of the groups that stay, encoded ones in place of the others.
+
+    Encoded groups are in order of display, and each picture takes the decoding time of the packet in whose place
+    it stands: groups are closed, so the k-th picture of a group is never shown before its k-th packet is decoded.
+    """
+    kept = np.zeros(len(source.pts), bool)
+    for group in plan.copied:
+        kept[slice(*group.packets)] = True
+    ready = _encoded_packets(plan, store)
+    waiting = next(ready, None)
+    place = -1
+
+    def feed(packet: av.Packet | None) -> Iterator[av.Packet]:
+        nonlocal waiting, place
+        place += 1
+        if packet is not None and kept[place]:
+            yield packet
+            return
+        while waiting is not None and (packet is None or waiting.frame <= place):
+            yield _packet(source, waiting, joiner.pack(waiting.data), int(source.dts[waiting.frame]))
+            waiting = next(ready, None)
+
+    return feed
+
+
+def written_frames(source: VideoIndex, plan: RenderPlan | None, store: SegmentStore | None) -> list[int]:
+    """The numbers of the frames that an output shows, ascending. (Frames that could not be decoded are missing.)"""
+    if plan is None or store is None:
+        return list(range(source.frames))
+    numbers = [n for start, _ in plan.segments for n in store.facts[start].frames]
+    for group in plan.copied:
+        numbers += range(*group.frames)
+    return sorted(numbers)
+
+
+def decoding_times(source: VideoIndex, frames: list[int], delay: int) -> np.ndarray:
+    """When the packets of these frames are decoded: as the frame `delay` places earlier is shown.
+
+    With a delay of as many places as the encoder reorders at most, no packet is decoded after it is shown; the
+    first ones are decoded before the video starts, one frame apart.
+    """
+    times = source.times[frames]
+    step = int(np.diff(times).min()) if len(times) > 1 else source.duration_of(frames[0]) if frames else 1
+    lead = times[:1] - max(1, step) * np.arange(delay, 0, -1)
+    return np.concatenate([lead, times])[: len(times)]
+
+
+def _encoded_packets(plan: RenderPlan, store: SegmentStore) -> Iterator[EncodedPacket]:
+    for start, _ in plan.segments:
+        yield from store.packets(start)
+
+
+def _packet(source: VideoIndex, encoded: EncodedPacket, data: bytes, dts: int) -> av.Packet:
+    packet = av.Packet(data)
+    packet.pts, packet.dts = int(source.times[encoded.frame]), dts
+    packet.duration = source.duration_of(encoded.frame)
+    packet.time_base = source.time_base
+    packet.is_keyframe = encoded.key
+    return packet

@@ -1,0 +1,96 @@
+"""Frames of a video, as its decoder gives them, with their numbers; damaged packets are passed over and counted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import av
+
+from faceinpaint_cli.errors import InputError
+from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.video_index import Group, VideoIndex, open_video
+
+log = logging.getLogger(__name__)
+
+Span = tuple[int, int]
+"""Frames from, up to without."""
+KEPT_ERRORS = 20
+
+
+@dataclass
+class DecodeLog:
+    """What went wrong while decoding: how often, and the first few messages."""
+
+    errors: int = 0
+    messages: list[str] = field(default_factory=list)
+
+    def add(self, packet: int, error: Exception) -> None:
+        self.errors += 1
+        if len(self.messages) < KEPT_ERRORS:
+            self.messages.append(f"packet {packet}: {error}")
+
+
+def read_frames(source: VideoIndex, spans: Sequence[Span], problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
+    """(number, frame) of the frames in `spans` (ascending, apart), in order of display.
+
+    Only the groups that the spans touch are decoded; the file is read from its start, so that packets are
+    counted and not guessed from times. Frames that cannot be decoded are missing, and noted in `problems`.
+    Raises InputError where the size of the picture changes.
+    """
+    with open_video(source.path) as container:
+        stream = container.streams[source.stream]
+        context = stream.codec_context
+        tolerant.configure(context, threads=True)
+        packets = read_packets(container, stream)
+        read = 0
+        for run in _runs(source, spans):
+            number = run.frames[0] - 1
+            place = run.packets[0] - 1
+            for packet, frames, error in tolerant.decode(context, _between(packets, run.packets, read)):
+                place += packet is not None
+                if error is not None:
+                    problems.add(place, error)
+                for frame in frames:
+                    number = source.frame_number(frame.pts, number)
+                    if any(a <= number < b for a, b in spans):
+                        _check_size(source, frame, number)
+                        yield number, frame
+            read = run.packets[1]
+            context.flush_buffers()
+
+
+def read_packets(container: av.container.InputContainer, *streams: av.stream.Stream) -> Iterator[av.Packet]:
+    """The packets of these streams, up to the end or to where the file breaks off."""
+    try:
+        for packet in container.demux(*streams):
+            if packet.size:
+                yield packet
+    except av.FFmpegError as error:
+        log.warning("%s: reading stopped early (%s)", container.name, error)
+
+
+def _runs(source: VideoIndex, spans: Sequence[Span]) -> list[Group]:
+    """The groups that the spans touch, neighbours joined."""
+    runs: list[Group] = []
+    for group in source.groups:
+        if not any(a < group.frames[1] and group.frames[0] < b for a, b in spans):
+            continue
+        if runs and runs[-1].packets[1] == group.packets[0]:
+            first = runs.pop()
+            group = Group((first.packets[0], group.packets[1]), (first.frames[0], group.frames[1]))
+        runs.append(group)
+    return runs
+
+
+def _between(packets: Iterator[av.Packet], places: tuple[int, int], start: int) -> Iterator[av.Packet]:
+    """Packets number places[0] to places[1], where the next one to be read is number `start`."""
+    yield from islice(packets, places[0] - start, places[1] - start)
+
+
+def _check_size(source: VideoIndex, frame: av.VideoFrame, number: int) -> None:
+    if (frame.width, frame.height) != (source.width, source.height):
+        raise InputError(f"{source.path}: its picture changes from {source.width} x {source.height} to {frame.width} x "
+                         f"{frame.height} at frame {number}; split it there, or convert it to one size")

@@ -1,0 +1,197 @@
+"""The output file: the video from encoded segments and copied packets, every other stream packet by packet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+
+from faceinpaint_cli.errors import OutputError
+from faceinpaint_cli.media import video_packets
+from faceinpaint_cli.media.encoders import Encoder
+from faceinpaint_cli.media.segments import SegmentStore
+from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
+from faceinpaint_cli.media.video_index import VideoIndex, open_video
+from faceinpaint_cli.media.video_reader import read_packets
+
+log = logging.getLogger(__name__)
+
+OF_THE_CONTAINER = frozenset(("major_brand", "minor_version", "compatible_brands", "encoder"))
+"""Metadata that a muxer writes about itself, not about the content."""
+STATISTICS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "SOURCE_ID")
+"""Matroska tags that describe the packets as they were."""
+MOV_FAMILY = frozenset(("mp4", "mov", "ipod", "3gp", "3g2", "f4v", "psp", "ismv"))
+
+
+@dataclass
+class Written:
+    """What went into an output: `frames` are the numbers of the source's frames in it, in order of display;
+    `streams` maps source to output stream numbers; `left_out` says which could not be carried, and
+    why."""
+
+    frames: list[int] = field(default_factory=list)
+    streams: dict[int, int] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+
+def container_format(path: Path) -> str:
+    """The short name of the muxer that a suffix stands for; OutputError where there is none."""
+    try:
+        with av.open(str(path.with_name("x" + path.suffix)), "w") as container:
+            return container.format.name
+    except (av.FFmpegError, ValueError) as error:
+        raise OutputError(f"{path.name}: no container of that suffix can be written; give an --output that ends in "
+                          ".mp4 or .mkv") from error
+
+
+def wants_global_header(format_name: str) -> bool:
+    return bool(av.ContainerFormat(format_name, "w").flags & av.format.Flags.global_header.value)
+
+
+def write_video(source: VideoIndex, target: Path, format_name: str, plan: RenderPlan | None = None,
+                encoder: Encoder | None = None, store: SegmentStore | None = None) -> Written:
+    """Write `target` from the source and, where a plan is given, the encoded segments in the store.
+
+    Without a plan every packet is copied. Raises OutputError where the container refuses.
+    """
+    try:
+        options = _muxer_options(source, format_name)
+        with open_video(source.path) as incoming, av.open(str(target), "w", format_name, options) as out:
+            return _Assembly(source, incoming, out, plan, encoder, store).write()
+    except (av.FFmpegError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno and error.errno > 0:
+            raise
+        raise OutputError(f"{target.suffix} cannot hold this video ({error}); give an --output that ends in .mkv, or "
+                          "another --codec") from error
+
+
+class _Assembly:
+    def __init__(self, source: VideoIndex, incoming: av.container.InputContainer, out: av.container.OutputContainer,
+                 plan: RenderPlan | None, encoder: Encoder | None, store: SegmentStore | None) -> None:
+        self.source, self.incoming, self.out = source, incoming, out
+        self.plan, self.encoder, self.store = plan, encoder, store
+        self.written = Written()
+        self.video_in = incoming.streams[source.stream]
+        self.joiner = Joiner(source.codec, self.video_in.codec_context.extradata)
+
+    def write(self) -> Written:
+        self._copy_container_facts()
+        outputs = self._add_streams()
+        feed = self._feed()
+        for packet in read_packets(self.incoming, *(self.incoming.streams[i] for i in outputs)):
+            ready = feed(packet) if packet.stream_index == self.source.stream else (packet,)
+            self._mux(ready, outputs[packet.stream_index])
+        self._mux(feed(None), outputs[self.source.stream])
+        self.written.frames = video_packets.written_frames(self.source, self.plan, self.store)
+        return self.written
+
+    def _mux(self, packets: Iterable[av.Packet], stream: av.stream.Stream) -> None:
+        for packet in packets:
+            packet.stream = stream
+            self.out.mux(packet)
+
+    def _feed(self) -> video_packets.Feed:
+        if self.plan is None or self.store is None:
+            return video_packets.copied
+        if self.plan.smart:
+            return video_packets.joined(self.source, self.plan, self.store, self.joiner)
+        return video_packets.encoded(self.source, self.plan, self.store)
+
+    def _copy_container_facts(self) -> None:
+        self.out.metadata.update({k: v for k, v in self.incoming.metadata.items() if k not in OF_THE_CONTAINER})
+        chapters = self.incoming.chapters()
+        if chapters:
+            self.out.set_chapters(chapters)
+
+    def _add_streams(self) -> dict[int, av.stream.Stream]:
+        outputs: dict[int, av.stream.Stream] = {}
+        for stream in self.incoming.streams:
+            if stream.index == self.source.stream:
+                outputs[stream.index] = self._add_video()
+            elif stream.type == "attachment":
+                self._attach(stream)
+            else:
+                added = self._add_copy(stream)
+                if added is not None:
+                    outputs[stream.index] = added
+        self.written.streams = {i: s.index for i, s in outputs.items()}
+        return outputs
+
+    def _add_video(self) -> av.VideoStream:
+        stream: av.VideoStream
+        if self.plan is None or self.plan.smart:
+            stream = self.out.add_stream_from_template(self.video_in, opaque=True)
+            if self.out.format.name in self.source.format.split(","):
+                stream.codec_context.codec_tag = self.video_in.codec_context.codec_tag
+            if self.plan is not None and self.store is not None:
+                first = next((p for a, _ in self.plan.segments for p in self.store.packets(a)), None)
+                if first is not None:
+                    stream.codec_context.extradata = self.joiner.extradata(first.data)
+        else:
+            assert self.encoder is not None
+            stream = self.out.add_stream(self.encoder.name, rate=self.encoder.rate)
+            self.encoder.configure(stream.codec_context, self.source)
+            if self.encoder.name == "libx265" and self.out.format.name in MOV_FAMILY:
+                stream.codec_context.codec_tag = "hvc1"  # the one that Apple's players take
+            if self.source.rotation:
+                stream.set_display_rotation(self.source.rotation)
+        stream.time_base = self.source.time_base
+        self._copy_stream_facts(self.video_in, stream)
+        return stream
+
+    def _add_copy(self, stream: av.stream.Stream) -> av.stream.Stream | None:
+        name = stream.codec_context.name if stream.codec_context is not None else stream.name or "data"
+        what = f"stream {stream.index} ({stream.type}, {name})"
+        if stream.type in ("data", "unknown") and self.out.format.name != "mpegts":
+            # Time code tracks and the text track of chapters: the muxer writes its own from the metadata and chapters.
+            return self._leave_out(what, f"{self.out.format.name} cannot carry it")
+        try:
+            added = self.out.add_stream_from_template(stream, opaque=True)
+        except (ValueError, av.FFmpegError) as error:
+            return self._leave_out(what, str(error))
+        self._copy_stream_facts(stream, added)
+        return added
+
+    def _leave_out(self, what: str, why: str) -> None:
+        log.warning("%s: %s is not carried over: %s", self.source.path, what, why)
+        self.written.left_out.append(f"{what}: {why}")
+
+    def _attach(self, stream: av.stream.AttachmentStream) -> None:
+        if self.out.format.name not in ("matroska", "webm"):
+            self._leave_out(f"stream {stream.index} (attachment {stream.name})", f"{self.out.format.name} has none")
+            return
+        self.out.add_attachment(stream.metadata.get("filename", f"attachment-{stream.index}"),
+                                stream.mimetype or "application/octet-stream", stream.data)
+
+    def _copy_stream_facts(self, source: av.stream.Stream, target: av.stream.Stream) -> None:
+        target.metadata.update({k: v for k, v in source.metadata.items()
+                                if k not in OF_THE_CONTAINER and not k.upper().startswith(STATISTICS)})
+        target.disposition = source.disposition
+
+
+def _muxer_options(source: VideoIndex, format_name: str) -> dict[str, str]:
+    options = {}
+    if format_name in MOV_FAMILY:
+        if source.time_base.numerator == 1:
+            options["video_track_timescale"] = str(source.time_base.denominator)
+        if _index_comes_first(source.path):
+            options["movflags"] = "faststart"
+    elif format_name == "mpegts":
+        options["mpegts_copyts"] = "1"
+    return options
+
+
+def _index_comes_first(path: Path) -> bool:
+    """Whether the index of an mp4 or mov stands before the pictures, so that it plays while it is loaded."""
+    with path.open("rb") as file:
+        while len(head := file.read(8)) == 8:
+            size, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if kind in (b"moov", b"mdat"):
+                return kind == b"moov"
+            if size < 8:
+                return False
+            file.seek(size - 8, 1)
+    return False

@@ -1,0 +1,309 @@
+"""A video, from file to file: frames -> mask -> faces -> fill in batches -> paste -> encode -> join -> audit."""
+
+from __future__ import annotations
+
+import filecmp
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import av
+import numpy as np
+
+from faceinpaint_cli.config import RunConfig
+from faceinpaint_cli.damage.masks import VideoMask
+from faceinpaint_cli.errors import FaceInpaintError, InputError
+from faceinpaint_cli.fill.filler import FillItem
+from faceinpaint_cli.media.atomic import atomic_path
+from faceinpaint_cli.media.audit import AuditError, Findings, audit, require
+from faceinpaint_cli.media.encoders import Encoder, choose_encoder
+from faceinpaint_cli.media.planes import ToRgb, conform, paste
+from faceinpaint_cli.media.segments import EncodedPacket, SegmentFacts, SegmentStore
+from faceinpaint_cli.media.smart_render import RenderPlan, plan_render, smart_encoder
+from faceinpaint_cli.media.video_index import VideoIndex, index_video
+from faceinpaint_cli.media.video_reader import DecodeLog, Span, read_frames
+from faceinpaint_cli.media.video_writer import container_format, wants_global_header, write_video
+from faceinpaint_cli.pipeline.image import eight_bit
+from faceinpaint_cli.pipeline.overlap import ahead
+from faceinpaint_cli.pipeline.stages import Stages
+from faceinpaint_cli.pipeline.video_preview import write_preview
+from faceinpaint_cli.types import Face, Job, JobResult
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, "int | None"], None]
+"""Told the number of frames done and, where known, of all that are to be done."""
+
+BATCH_FRAMES = 16
+BATCH_PIXELS = 24_000_000
+"""A batch of frames that is filled at once ends at either limit: so memory does not grow with the video."""
+QUEUE = 4
+"""Frames that wait between two threads."""
+DECODER_PATIENCE = 300.0
+"""Seconds without any frame after which a decoder is taken to hang."""
+SHOWN = 6
+"""Frames of a video in the HTML report."""
+
+
+@dataclass
+class Picture:
+    """A frame on its way: `image` (RGB, HWC uint8 or uint16) and `mask` (HW bool) are upright, as it is seen;
+    `image` is None where nothing needs it."""
+
+    number: int
+    frame: av.VideoFrame
+    mask: np.ndarray
+    image: np.ndarray | None = None
+    faces: Sequence[Face] = ()
+
+
+def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress | None = None) -> JobResult:
+    """Repair one video file and say what was done.
+
+    Raises FaceInpaintError; then, and on Ctrl-C, the output does not exist or is as it was.
+    """
+    start = perf_counter()
+    if not config.has_mask_source:
+        raise FaceInpaintError(f"{job.input}: damage in video cannot be found by itself yet; say what to fill with "
+                               "--mask, --mask-color or --box")
+    source = index_video(job.input)
+    result = JobResult(str(job.input), str(job.output), "video", "done", method="copy", frames=source.frames)
+    with stages.masks.for_video(job, source.width, source.height, source.frames, source.rotation) as masks:
+        damaged = _damaged_frames(source, masks)
+        if damaged.any():
+            found, counts = _Repair(job, config, stages, source, masks, damaged, progress).run()
+            result = replace(result, method=config.method, **counts)
+        else:
+            found = _copy(job, source)
+        if config.preview:
+            write_preview(job, source, masks)
+    seconds = perf_counter() - start
+    return replace(result, seconds=round(seconds, 4), fps=round(result.frames / seconds, 3), audit=found.to_dict())
+
+
+def _damaged_frames(source: VideoIndex, masks: VideoMask) -> np.ndarray:
+    """For each frame of the source, bool: whether its mask marks anything. Decodes only for masks by colour."""
+    if masks.constant is not None:
+        return np.full(source.frames, masks.constant.any())
+    if not masks.needs_rgb:
+        return np.array([masks.at(number).any() for number in range(source.frames)])
+    damaged = np.zeros(source.frames, bool)
+    to_rgb = ToRgb()
+    for number, frame in ahead(read_frames(source, [(0, source.frames)], DecodeLog()), QUEUE, DECODER_PATIENCE):
+        damaged[number] = masks.at(number, to_rgb(frame)).any()
+    return damaged
+
+
+def _copy(job: Job, source: VideoIndex) -> Findings:
+    """Nothing is to be filled: the same file, or in another container the same packets."""
+    with atomic_path(job.output) as temporary:
+        if job.input.suffix.lower() == job.output.suffix.lower():
+            shutil.copyfile(job.input, temporary)
+            same = filecmp.cmp(job.input, temporary, shallow=False)
+            found = Findings([] if same else ["the copy differs from the input"], facts={"render": "copy"})
+        else:
+            written = write_video(source, temporary, container_format(job.output))
+            found = audit(source, temporary, None, written)
+        require(found, job.output)
+    return found
+
+
+class _Repair:
+    """One video of which something is to be filled: render, join, audit."""
+
+    def __init__(self, job: Job, config: RunConfig, stages: Stages, source: VideoIndex, masks: VideoMask,
+                 damaged: np.ndarray, progress: Progress | None) -> None:
+        self.job, self.config, self.stages, self.source, self.masks = job, config, stages, source, masks
+        self.damaged, self.progress = damaged, progress
+        self.format = container_format(job.output)
+        self.encoder = choose_encoder(config, source, self.format, job.output)
+        self.turns = source.rotation // 90
+        where = np.flatnonzero(damaged)
+        self.shown = set(where[np.linspace(0, len(where) - 1, SHOWN).astype(int)].tolist())
+        self.done = 0
+
+    def run(self) -> tuple[Findings, dict[str, Any]]:
+        """Smart if it can be and is wished, and in full where that does not pass its audit."""
+        changed = [bool(self.damaged[slice(*group.frames)].any()) for group in self.source.groups]
+        plan = plan_render(self.source, changed, self.encoder, self.config.render == "smart")
+        if plan.smart:
+            try:
+                return self._written(plan, smart_encoder(self.encoder, self.source), global_header=False)
+            except AuditError as error:
+                log.warning("%s; encoding all of it", error)
+                plan = RenderPlan.full(self.source, str(error))
+        return self._written(plan, self.encoder, wants_global_header(self.format))
+
+    def _written(self, plan: RenderPlan, encoder: Encoder, global_header: bool) -> tuple[Findings, dict[str, Any]]:
+        with SegmentStore(self.job.output, self._key(plan, encoder), self.config.resume) as store:
+            self._render(plan, encoder, global_header, store)
+            with atomic_path(self.job.output) as temporary:
+                written = write_video(self.source, temporary, self.format, plan, encoder, store)
+                if not written.frames:
+                    raise InputError(f"{self.job.input}: no picture of its video could be decoded; get the file again")
+                found = audit(self.source, temporary, plan, written)
+                require(found, self.job.output)
+            return found, _totals(store, len(written.frames))
+
+    def _render(self, plan: RenderPlan, encoder: Encoder, global_header: bool, store: SegmentStore) -> None:
+        """Encode the segments that the store does not have."""
+        todo = [span for span in plan.segments if span[0] not in store.facts]
+        total = sum(stop - start for start, stop in plan.segments)
+        self.done = total - sum(stop - start for start, stop in todo)
+        if len(todo) < len(plan.segments):
+            log.info("%s: going on after %d of %d frames", self.job.input, self.done, total)
+        problems = DecodeLog()
+        frames = ahead(read_frames(self.source, _joined(todo), problems), QUEUE, DECODER_PATIENCE)
+        with closing(ahead(self._filled(frames, encoder), QUEUE)) as pictures:
+            waiting = next(pictures, None)
+            for start, stop in todo:
+                facts = SegmentFacts(start, stop)
+
+                def of_segment(stop: int = stop) -> Iterator[Picture]:
+                    nonlocal waiting
+                    while waiting is not None and waiting.number < stop:
+                        yield waiting
+                        waiting = next(pictures, None)
+                        self.done += 1
+                        if self.progress:
+                            self.progress(self.done, total)
+
+                store.add(facts, _encode(of_segment(), encoder, self.source, global_header, facts))
+        if problems.errors:
+            log.warning("%s: %d packets could not be decoded (%s)", self.job.input, problems.errors,
+                        problems.messages[0])
+
+    def _filled(self, frames: Iterator[tuple[int, av.VideoFrame]], encoder: Encoder) -> Iterator[Picture]:
+        """The frames, repaired."""
+        try:
+            pictures = self._masked(frames, encoder)
+            if self.stages.needs_faces:
+                pictures = _tracked(pictures, self.stages, self.config.detect_stride)
+            for batch in _batches(pictures):
+                yield from self._fill(batch)
+        except TimeoutError as error:
+            raise InputError(f"{self.job.input}: the decoder hangs ({error}); convert the file first, or leave it "
+                             "out") from error
+        finally:
+            frames.close()  # type: ignore[attr-defined]
+
+    def _masked(self, frames: Iterator[tuple[int, av.VideoFrame]], encoder: Encoder) -> Iterator[Picture]:
+        to_rgb = ToRgb()
+        for number, frame in frames:
+            frame = conform(frame, encoder.pixel_format)
+            rgb = to_rgb(frame) if self.masks.needs_rgb or self.damaged[number] or self.stages.needs_faces else None
+            mask = self.masks.at(number, rgb)
+            yield Picture(number, frame, np.rot90(mask, self.turns),
+                          None if rgb is None else np.ascontiguousarray(np.rot90(rgb, self.turns)))
+
+    def _fill(self, batch: list[Picture]) -> Iterator[Picture]:
+        todo = [p for p in batch if p.image is not None and p.mask.any()]
+        items = [FillItem(p.image, np.ascontiguousarray(p.mask), p.faces) for p in todo if p.image is not None]
+        for picture, filled in zip(todo, self.stages.filler.fill(items) if items else (), strict=True):
+            if self.stages.show and picture.number in self.shown and picture.image is not None:
+                self.stages.show(self.job, picture.number, eight_bit(picture.image), picture.mask, eight_bit(filled))
+            picture.frame = paste(picture.frame, np.rot90(filled, -self.turns), np.rot90(picture.mask, -self.turns))
+        yield from batch
+
+    def _key(self, plan: RenderPlan, encoder: Encoder) -> dict[str, Any]:
+        """What the segments depend on: the input, the mask files, the settings, the encoder."""
+        apart = {f.name for f in fields(RunConfig) if f.metadata["group"] == "Bulk"} | {"device", "batch_size"}
+        settings = {k: v for k, v in self.config.to_dict().items() if k not in apart}
+        mask = Path(self.config.mask) if self.config.mask else None
+        return {"input": _stamp(self.job.input), "mask": _stamp(mask) if mask else None, "settings": settings,
+                "encoder": repr(encoder), "smart": plan.smart, "segments": [list(s) for s in plan.segments]}
+
+
+def _encode(pictures: Iterable[Picture], encoder: Encoder, source: VideoIndex, global_header: bool,
+            facts: SegmentFacts) -> Iterator[EncodedPacket]:
+    """Encode a segment, from its first picture on by an encoder of its own; `facts` is filled in meanwhile.
+
+    Frames are numbered for the encoder, so that no time of the source (variable, huge, repeated) can trouble it.
+    """
+    context: av.VideoCodecContext | None = None
+    order: list[int] = []
+
+    def packets(frame: av.VideoFrame | None) -> Iterator[EncodedPacket]:
+        assert context is not None
+        for packet in context.encode(frame):
+            order.append(int(packet.pts))
+            yield EncodedPacket(facts.frames[packet.pts], packet.is_keyframe, bytes(packet))
+
+    counts: dict[str, Any] = {"damaged": 0, "mask": 0.0, "faces": 0, "tracks": []}
+    for picture in pictures:
+        if context is None:
+            context = encoder.open(source, global_header)
+        frame = picture.frame
+        frame.pts, frame.time_base, frame.pict_type = len(facts.frames), context.time_base, 0
+        facts.frames.append(picture.number)
+        if picture.mask.any():
+            counts["damaged"] += 1
+            counts["mask"] += float(picture.mask.mean())
+            counts["faces"] = max(counts["faces"], len(picture.faces))
+            counts["tracks"] = sorted({*counts["tracks"], *(f.track for f in picture.faces if f.track is not None)})
+        yield from packets(frame)
+    if context is not None:
+        yield from packets(None)
+    facts.counts = counts
+    facts.delay = max((place - number for place, number in enumerate(order)), default=0)
+
+
+def _tracked(pictures: Iterable[Picture], stages: Stages, stride: int) -> Iterator[Picture]:
+    """The same pictures with the faces in them."""
+    from faceinpaint_cli.faces.tracker import TrackInput, track_faces
+
+    waiting: dict[int, Picture] = {}
+
+    def inputs() -> Iterator[TrackInput]:
+        for picture in pictures:
+            assert picture.image is not None
+            waiting[picture.number] = picture
+            yield TrackInput(picture.number, eight_bit(picture.image), np.ascontiguousarray(picture.mask))
+
+    for tracked in track_faces(inputs(), stages.detector, stride):
+        picture = waiting.pop(tracked.index)
+        picture.faces = tracked.faces
+        yield picture
+
+
+def _batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+    """Pictures in order, in batches with a bounded number of those to be filled."""
+    batch: list[Picture] = []
+    pixels = 0
+    for picture in pictures:
+        batch.append(picture)
+        pixels += picture.mask.size
+        if len(batch) == BATCH_FRAMES or pixels >= BATCH_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+def _totals(store: SegmentStore, frames: int) -> dict[str, Any]:
+    counts = [facts.counts for facts in store.facts.values()]
+    damaged = sum(c["damaged"] for c in counts)
+    return {"frames": frames, "frames_damaged": damaged, "frames_filled": damaged,
+            "faces": max(c["faces"] for c in counts), "tracks": len({t for c in counts for t in c["tracks"]}),
+            "mask_fraction": round(sum(c["mask"] for c in counts) / max(1, frames), 6)}
+
+
+def _joined(spans: Sequence[Span]) -> list[Span]:
+    """Spans that touch become one."""
+    joined: list[Span] = []
+    for start, stop in spans:
+        if joined and joined[-1][1] == start:
+            start = joined.pop()[0]
+        joined.append((start, stop))
+    return joined
+
+
+def _stamp(path: Path) -> list[Any]:
+    """What changes when a file or the files in a folder do: names, sizes, times of change."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]

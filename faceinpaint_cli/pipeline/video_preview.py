@@ -1,0 +1,84 @@
+"""A video of before, mask and after side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+
+from faceinpaint_cli.damage.masks import VideoMask
+from faceinpaint_cli.media.atomic import atomic_path
+from faceinpaint_cli.media.planes import ToRgb
+from faceinpaint_cli.media.video_index import VideoIndex, index_video
+from faceinpaint_cli.media.video_reader import DecodeLog, read_frames
+from faceinpaint_cli.pipeline.image import eight_bit, side_by_side
+from faceinpaint_cli.pipeline.overlap import ahead
+from faceinpaint_cli.types import Job
+
+PANEL_WIDTH = 1280
+"""Wider pictures are made smaller, so that three beside each other still play."""
+
+
+def write_preview(job: Job, source: VideoIndex, masks: VideoMask) -> None:
+    """Write NAME.preview.mp4 (h264, without sound) beside the finished output: before, mask in red, after.
+
+    Made from the two files, so that it is also whole where a run went on from an earlier one.
+    """
+    target = job.output.with_suffix(".preview.mp4")
+    with atomic_path(target) as temporary, av.open(str(temporary), "w") as out:
+        stream = out.add_stream("libx264", rate=source.rate.limit_denominator(60000))
+        stream.codec_context.options = {"crf": "18", "preset": "fast"}
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_type = "AUTO"
+        started = False
+        for number, (before, mask, after) in enumerate(_triples(source, index_video(job.output), masks)):
+            picture = _even(_reduced(side_by_side(before, mask, after)))
+            if not started:
+                stream.height, stream.width = picture.shape[:2]
+                started = True
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number, 1 / stream.codec_context.framerate
+            out.mux(stream.encode(frame))
+        if started:
+            out.mux(stream.encode(None))
+
+
+def _triples(source: VideoIndex, repaired: VideoIndex,
+             masks: VideoMask) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(before, mask, after), upright, HWC uint8 and HW bool, of each frame that both files have."""
+    offset = (int(repaired.times[0]) * repaired.time_base - int(source.times[0]) * source.time_base)
+    to_rgb = ToRgb(), ToRgb()
+    turns = source.rotation // 90
+    with closing(ahead(_timed(source, Fraction(0)), 2)) as befores, \
+            closing(ahead(_timed(repaired, offset), 2)) as afters:
+        after = next(afters, None)
+        for number, time, frame in befores:
+            while after is not None and after[1] < time - 1 / source.rate / 2:
+                after = next(afters, None)
+            if after is None:
+                return
+            if abs(after[1] - time) * source.rate < Fraction(1, 2):
+                before = to_rgb[0](frame)
+                yield tuple(np.rot90(x, turns) for x in (  # type: ignore[misc]
+                    eight_bit(before), masks.at(number, before), eight_bit(to_rgb[1](after[2]))))
+
+
+def _timed(source: VideoIndex, offset: Fraction) -> Iterator[tuple[int, Fraction, av.VideoFrame]]:
+    for number, frame in read_frames(source, [(0, source.frames)], DecodeLog()):
+        yield number, int(source.times[number]) * source.time_base - offset, frame
+
+
+def _reduced(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    if width <= 3 * PANEL_WIDTH:
+        return picture
+    return cv2.resize(picture, (3 * PANEL_WIDTH, round(height * 3 * PANEL_WIDTH / width)), interpolation=cv2.INTER_AREA)
+
+
+def _even(picture: np.ndarray) -> np.ndarray:
+    """Without an odd last row or column: the codec's chroma stands for 2 x 2 pixels."""
+    return np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
