@@ -6,11 +6,13 @@ import io
 import struct
 from typing import Any
 
+import cv2
 import numpy as np
-from PIL import Image, WebPImagePlugin
+from PIL import Image
 
 from faceinpaint_cli.media.exif import orientation_of
 
+_METADATA = {b"ICCP": "icc_profile", b"EXIF": "exif", b"XMP ": "xmp"}
 _LOSSY_QUALITY = 95
 """Of 100, for lossy WebP: its quantiser cannot be read from a file, and this one is above what is common."""
 
@@ -22,14 +24,17 @@ class WebpPicture:
     """
 
     def __init__(self, data: bytes) -> None:
-        self._lossless = b"VP8L" in _riff_chunks(data)
-        with WebPImagePlugin.WebPImageFile(io.BytesIO(data)) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise ValueError("it is an animation; convert it to a video or to single pictures first")
-            self._info = {k: image.info[k] for k in ("icc_profile", "exif", "xmp") if image.info.get(k)}
-            pixels = np.array(image)
-        self.orientation = orientation_of(self._info.get("exif", b""))
-        self.rgb, self.alpha = pixels[..., :3], pixels[..., 3] if pixels.shape[2] == 4 else None
+        chunks = _riff_chunks(data)
+        if b"ANIM" in chunks:
+            raise ValueError("it is an animation; convert it to a video or to single pictures first")
+        self._lossless = b"VP8L" in chunks
+        self._info = {name: chunks[kind] for kind, name in _METADATA.items() if kind in chunks}
+        self.orientation = orientation_of(chunks.get(b"EXIF", b""))
+        # Not Pillow: it has a limit of its own for WebP.
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None:
+            raise ValueError("its pixels are damaged")
+        self.rgb, self.alpha = pixels[..., 2::-1], pixels[..., 3] if pixels.shape[2] == 4 else None
 
     def encode(self, rgb: np.ndarray, changed: np.ndarray, opaque: bool) -> bytes:
         """The file with the pixels of `rgb` where `changed` (H, W); `opaque`: and made opaque there."""
