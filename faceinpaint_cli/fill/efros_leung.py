@@ -55,17 +55,19 @@ def _grow(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None
     half = window // 2
     corners = choose(corners, MOST_CANDIDATES, rng)
     values = ((image.astype(np.uint16) * LEVELS + 127) // 255).astype(np.float32)
-    library = windows_at(values, *corners, window).reshape(corners[0].size, window * window, -1)
+    weights = _gaussian(window, image.shape[2])
+    counted = np.flatnonzero(weights)  # the corners of the bell round to nothing
+    weights = weights[counted]
+    library = windows_at(values, *corners, window).reshape(corners[0].size, window * window, -1)[:, counted]
     plain = np.ascontiguousarray(library.reshape(len(library), -1).T)
     squares = np.ascontiguousarray(np.square(library).sum(2).T)
     middles = image[corners[0] + half, corners[1] + half]
-    weights = _gaussian(window, image.shape[2])
 
     padded = cv2.copyMakeBorder(values, half, half, half, half, cv2.BORDER_CONSTANT)
     done = np.pad(known, half)
     for ys, xs in _turns(mask):
-        there = windows_at(done, ys, xs, window).reshape(len(ys), -1) * weights
-        around = windows_at(padded, ys, xs, window).reshape(len(ys), window * window, -1)
+        there = windows_at(done, ys, xs, window).reshape(len(ys), -1)[:, counted] * weights
+        around = windows_at(padded, ys, xs, window).reshape(len(ys), window * window, -1)[:, counted]
         weighted = around * there[..., None]
         distance = weighted.reshape(len(ys), -1) @ plain
         distance *= -2

@@ -16,7 +16,7 @@ WINDOW = 9
 """Side of a patch in pixels, as in the paper; 9 * 9 * 3 * 255^2 is the largest that sums exactly in
 float32."""
 
-MOST_CANDIDATES = 9000
+MOST_CANDIDATES = 6000
 """Patches compared with; larger surroundings are sampled evenly."""
 
 ONE = 1 << 20

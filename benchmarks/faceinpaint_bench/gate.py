@@ -1,0 +1,100 @@
+"""Is it worse than it was? A report against a stored one."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from faceinpaint_cli.errors import DataError, UsageError
+
+SCHEMA = 1
+
+GATED = {  # field of a row: (name in --tolerance, whether higher is better)
+    "psnr": ("psnr", True), "psnr_hole": ("psnr", True), "psnr_damaged": ("psnr", True),
+    "psnr_inside": ("psnr", True), "ssim": ("ssim", True), "ssim_hole": ("ssim", True),
+    "ssim_damaged": ("ssim", True), "ssim_inside": ("ssim", True), "lpips": ("lpips", False),
+    "identity": ("identity", True), "ms_per_image": ("ms", False), "fps": ("fps", True),
+    "ratio": ("ratio", True),
+}
+DEFAULT_TOLERANCE = "psnr=0.1,ssim=0.002,lpips=0.005,identity=0.01"
+"""Times are gated only where --tolerance names them: machines that share their cores vary by more than 30
+%."""
+
+KEYS = ("method", "dataset", "mask", "clip", "codec", "branch", "stage", "size")
+"""What makes a row the same row."""
+
+
+def parse_tolerance(text: str) -> dict[str, tuple[float, bool]]:
+    """'psnr=0.1,ms=30%' to {name: (amount, whether it is a share)}, on top of the default."""
+    known = sorted({name for name, _ in GATED.values()})
+    found: dict[str, tuple[float, bool]] = {}
+    for part in ",".join(filter(None, (DEFAULT_TOLERANCE, text))).split(","):
+        m = re.fullmatch(r"\s*(\w+)\s*=\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", part)
+        if not m or m.group(1) not in known:
+            raise UsageError(f"--tolerance must look like psnr=0.1,ms=30%, with {', '.join(known)}; "
+                             f"not {part!r}")
+        found[m.group(1)] = (float(m.group(2)) / (100 if m.group(3) else 1), bool(m.group(3)))
+    return found
+
+
+def read_baseline(path: Path, flag: str = "--gate") -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{flag} {path} is not a readable bench.json ({error})") from None
+    if not isinstance(report, dict) or report.get("schema") != SCHEMA or not isinstance(report.get("rows"), list):
+        raise DataError(f"{flag} {path} is not a bench.json of schema {SCHEMA}")
+    return report
+
+
+def check_comparable(report: dict[str, Any], baseline: dict[str, Any], path: Path) -> None:
+    """UsageError that names the fields of suite and protocol that differ."""
+    ours = {"suite": report["suite"], **report["protocol"]}
+    theirs = {"suite": baseline.get("suite"), **baseline.get("protocol", {})}
+    differing = [f"{k} ({theirs.get(k)!r}, now {ours.get(k)!r})" for k in {**theirs, **ours}
+                 if theirs.get(k) != ours.get(k)]
+    if differing:
+        raise UsageError(f"--gate {path} was measured otherwise: {', '.join(differing)}; measure the same, or "
+                         "write a new one with --update-baseline")
+
+
+def regressions(report: dict[str, Any], baseline: dict[str, Any], tolerance: dict[str, tuple[float, bool]],
+                named: tuple[str, ...] = ()) -> list[str]:
+    """One line for each figure that is worse than the baseline's by more than the tolerance, and for each row
+    that is gone or rests on fewer pictures. Where `named` is given, only these methods are compared."""
+    rows = {_key(r): r for r in report["rows"]}
+    lines = []
+    for old in baseline["rows"]:
+        if named and old["method"] not in named:
+            continue
+        label = " ".join(str(v) for v in _key(old) if v is not None)
+        new = rows.get(_key(old))
+        if new is None:
+            why = report.get("left_out", {}).get(old["method"])
+            lines.append(f"{label}: in the baseline, not measured now" + (f" ({why})" if why else ""))
+            continue
+        if new.get("n", 0) < old.get("n", 0):
+            lines.append(f"{label}: {new.get('n', 0)} of {new.get('n_total')} done, {old['n']} in the baseline")
+        for field, (name, higher) in GATED.items():
+            if name in tolerance and old.get(field) is not None:
+                lines.extend(_worse(label, field, old[field], new.get(field), tolerance[name], higher))
+    return lines
+
+
+def _worse(label: str, field: str, old: float, new: float | None, tolerance: tuple[float, bool],
+           higher: bool) -> list[str]:
+    if new is None:
+        return [f"{label}: {field} was {old:.4g}, not measured now"]
+    amount, share = tolerance
+    allowed = amount * abs(old) if share else amount
+    loss = old - new if higher else new - old
+    if loss <= allowed + 1e-9:
+        return []
+    limit = f"{amount:.0%}" if share else f"{amount:g}"
+    return [f"{label}: {field} {old:.4f} -> {new:.4f}, worse by {loss:.4f} (allowed {limit})"]
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(k) for k in KEYS)

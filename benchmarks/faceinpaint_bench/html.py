@@ -1,0 +1,106 @@
+"""bench.html: one file with tables, plots and pictures, readable on a phone."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from faceinpaint_bench.images import Example
+from faceinpaint_bench.report import notes, pair_lines, table
+
+STYLE = """
+:root { --ink: #1d2329; --soft: #5c6670; --line: #d9dee3; --paper: #ffffff; --mark: #c2410c; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9ec; --soft: #9aa4ae; --line: #39424b; --paper: #14181c; --mark: #fb923c; }
+  .plot { background: #fff; border-radius: 6px; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 76rem; padding: 1rem; color: var(--ink); background: var(--paper);
+  font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
+th { color: var(--soft); font-weight: 600; }
+td.best { font-weight: 700; color: var(--mark); }
+.plot svg { width: 100%; max-width: 40rem; height: auto; }
+.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .6rem; }
+.strip figure { margin: 0; } .strip img { width: 100%; height: auto; display: block; }
+figcaption { font-size: .8rem; color: var(--soft); }
+article { border-top: 1px solid var(--line); padding-top: .6rem; margin-top: 1.4rem; }
+.bad { color: var(--mark); }
+"""
+
+HIGHER = ("PSNR", "SSIM", "identity")
+LOWER = ("LPIPS",)
+
+
+def page(report: dict[str, Any], plots: Sequence[tuple[str, str]], examples: Sequence[Example]) -> str:
+    """The whole document; it refers to nothing outside itself."""
+    parts = [f"<h1>faceinpaint bench: {_text(report['suite'])}</h1>"]
+    if report.get("regressions"):
+        parts.append("<h2 class=bad>Regressions</h2>" + _list(report["regressions"], "bad"))
+    parts += [_list(notes(report)), _table(report["rows"])]
+    if pair_lines(report):
+        parts.append("<h2>Differences</h2>" + _list(pair_lines(report)))
+    if plots:
+        parts.append("<h2>Plots</h2>")
+        parts += [f"<figure class=plot>{svg}<figcaption>{_text(c)}</figcaption></figure>" for c, svg in plots]
+    if examples:
+        parts.append("<h2>Pictures, worst first</h2>")
+        parts += [_example(e) for e in examples]
+    return ("<!doctype html><html lang=en><head><meta charset=utf-8>"
+            "<meta name=viewport content='width=device-width, initial-scale=1'>"
+            f"<title>faceinpaint bench</title><style>{STYLE}</style></head><body>"
+            + "\n".join(parts) + "</body></html>\n")
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    heads, body = table(rows)
+    best = {}
+    for column, head in enumerate(heads):
+        values = [float(c[column]) for c in body if head.startswith((*HIGHER, *LOWER)) and c[column] != "-"]
+        if values:
+            best[column] = min(values) if head.startswith(LOWER) else max(values)
+    lines = ["<tr>" + "".join(f"<th>{_text(h)}</th>" for h in heads) + "</tr>"]
+    for cells in body:
+        row = ""
+        for column, cell in enumerate(cells):
+            is_best = column in best and cell != "-" and float(cell) == best[column]
+            row += f"<td{' class=best' if is_best else ''}>{_text(cell)}</td>"
+        lines.append(f"<tr>{row}</tr>")
+    return f"<div class=wide><table>{''.join(lines)}</table></div>"
+
+
+def _example(example: Example) -> str:
+    case = example.case
+    figures = [_figure(case.damaged, "damaged")]
+    for name, picture in example.results.items():
+        s = example.scores[name]
+        figures.append(_figure(picture, f"{name}: {s['psnr_hole']:.2f} dB in the hole"
+                               + (f", LPIPS {s['lpips']:.3f}" if "lpips" in s else "")))
+    figures.append(_figure(case.truth, "original"))
+    return f"<article><h3>{_text(case.name)}</h3><div class=strip>{''.join(figures)}</div></article>"
+
+
+def _figure(picture: np.ndarray, caption: str) -> str:
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "JPEG", quality=88)
+    data = base64.b64encode(out.getvalue()).decode()
+    return (f"<figure><img loading=lazy alt='{_text(caption)}' src='data:image/jpeg;base64,{data}'>"
+            f"<figcaption>{_text(caption)}</figcaption></figure>")
+
+
+def _list(lines: Sequence[str], name: str = "") -> str:
+    return f"<ul class='{name}'>" + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>"
+
+
+def _text(value: str) -> str:
+    return html.escape(str(value))

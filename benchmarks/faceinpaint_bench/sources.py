@@ -1,0 +1,100 @@
+"""Pictures to measure on: a folder, zip or tar, or the samples in the package."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from faceinpaint_cli.errors import DataError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a data set: its name there, and its bytes when they are wanted."""
+
+    name: str
+    read: Callable[[], bytes]
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix, by which masks and external outputs are matched."""
+        return str(Path(self.name).with_suffix(""))
+
+
+def bundled_samples() -> Path:
+    """The folder of pictures that the package brings."""
+    return Path(str(resources.files("faceinpaint_bench"))) / "samples"
+
+
+def open_source(path: Path, flag: str = "DATA") -> list[Item]:
+    """All pictures in a folder (recursively), zip or tar, or the one picture named, sorted by name.
+
+    DataError where there is none.
+    """
+    if not path.exists():
+        raise DataError(f"{flag}: {path} does not exist")
+    if path.is_dir():
+        items = [Item(p.relative_to(path).as_posix(), p.read_bytes) for p in path.rglob("*") if p.is_file()]
+    elif path.suffix.lower() in SUFFIXES:
+        items = [Item(path.name, path.read_bytes)]
+    elif zipfile.is_zipfile(path):
+        archive = zipfile.ZipFile(path)
+        items = [Item(n, _of_zip(archive, n)) for n in archive.namelist() if not n.endswith("/")]
+    elif tarfile.is_tarfile(path):
+        tar = tarfile.open(path)  # noqa: SIM115  (the items read from it until the end)
+        items = [Item(m.name, _of_tar(tar, m)) for m in tar.getmembers() if m.isfile()]
+    else:
+        raise DataError(f"{flag}: {path} is no folder, zip, tar or picture")
+    found = sorted((i for i in items if Path(i.name).suffix.lower() in SUFFIXES and not _hidden(i.name)),
+                   key=lambda i: i.name)
+    if not found:
+        raise DataError(f"{flag}: no pictures ({', '.join(sorted(SUFFIXES))}) in {path}")
+    return found
+
+
+def decode_rgb(data: bytes, name: str) -> np.ndarray:
+    """HWC uint8 RGB; DataError where it is no readable picture."""
+    return np.asarray(_open(data, name).convert("RGB"))
+
+
+def decode_mask(data: bytes, name: str, size: int) -> np.ndarray:
+    """(size, size) bool, True where the picture is white; other sizes are resized, nearest pixel."""
+    picture = _open(data, name).convert("L").resize((size, size), Image.Resampling.NEAREST)
+    return np.asarray(picture) >= 128
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    try:
+        picture = Image.open(io.BytesIO(data))
+        picture.load()
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"{name} is not a readable picture ({error})") from None
+    return picture
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)
+
+
+def _of_zip(archive: zipfile.ZipFile, name: str) -> Callable[[], bytes]:
+    return lambda: archive.read(name)
+
+
+def _of_tar(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
+    def read() -> bytes:
+        stream = tar.extractfile(member)
+        if stream is None:
+            raise DataError(f"{member.name} is not a file in the tar")
+        return stream.read()
+
+    return read

@@ -1,0 +1,70 @@
+"""`faceinpaint bench`: parse, then call one function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from faceinpaint_cli.cli.common import HELP_NAMES, common_options
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command("bench", context_settings=HELP_NAMES)
+@click.argument("data", nargs=-1, metavar="[DATA...]", type=PATH)
+@click.option("-o", "--output", required=True, metavar="DIR", type=PATH,
+              help="Folder for bench.json, bench.md, bench.html and scores.csv.")
+@click.option("--suite", type=click.Choice(["images", "video", "speed"]), default="images", show_default=True,
+              help="What is measured.")
+@click.option("--protocol", default="celeba-center25", show_default=True,
+              type=click.Choice(["celeba-center25", "celeba-white-square", "celeba-irregular", "custom"]),
+              help="Crop and hole.")
+@click.option("--methods", metavar="NAME,...", help="Rows of the table (default: all that can run).")
+@click.option("--model", "models", metavar="NAME|FILE", multiple=True, default=("base",), show_default=True,
+              help="Generator by name, or a .safetensors file; repeatable.")
+@click.option("--fidelity", metavar="F,...", help="Generator's fidelities from 0 to 1, a row each.")
+@click.option("--external", metavar="NAME=DIR", multiple=True,
+              help="Outputs of another program, matched by stem, as a row of that name; repeatable.")
+@click.option("--save-inputs", is_flag=True, help="Write the damaged pictures and masks, for other programs.")
+@click.option("--masks", metavar="PATH", type=PATH, help="Folder, zip or tar of masks (white = hole).")
+@click.option("--limit", metavar="N", type=int, help="Only the first N pictures by name.")
+@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Of everything random.")
+@click.option("--size", metavar="PX", type=int, default=256, show_default=True, help="Side of the pictures.")
+@click.option("--device", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--lpips", metavar="FILE", type=PATH, envvar="FACEINPAINT_LPIPS", show_envvar=True,
+              help="LPIPS weights (safetensors); without them LPIPS is left out.")
+@click.option("--identity", metavar="FILE", type=PATH, envvar="FACEINPAINT_IDENTITY", show_envvar=True,
+              help="Weights of facenet-pytorch's InceptionResnetV1, to compare persons.")
+@click.option("--examples", metavar="N", type=click.IntRange(0, 500), default=12, show_default=True,
+              help="Pictures shown in bench.html, the worst.")
+@click.option("--gate", metavar="BASELINE.json", type=PATH, help="Exit 3 where a figure is worse than there.")
+@click.option("--tolerance", metavar="NAME=X,...", default="",
+              help="What --gate allows, such as psnr=0.1,ssim=0.002,ms=30%. Times are compared only if named.")
+@click.option("--update-baseline", metavar="BASELINE.json", type=PATH, help="Write the figures there as well.")
+@click.option("--junit", metavar="FILE.xml", type=PATH, help="Also write JUnit XML.")
+@common_options
+def command(progress: bool, methods: str | None, fidelity: str | None, external: tuple[str, ...],
+            **settings: Any) -> None:
+    """Measure fills against each other, and against a stored baseline.
+
+    DATA: folders, zips or tars of pictures (for --suite video: of clips); none: the samples in the package.
+    """
+    from faceinpaint_bench import report
+    from faceinpaint_bench.run import BenchConfig, parse_external, run_bench
+
+    config = BenchConfig(
+        **settings,
+        methods=tuple(filter(None, (m.strip() for m in (methods or "").split(",")))),
+        fidelity=tuple(_number(f) for f in (fidelity or "").split(",") if f.strip()),
+        external=tuple(parse_external(e) for e in external),
+    )
+    click.echo(report.to_markdown(run_bench(config, progress)), nl=False)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise click.BadParameter(f"expected numbers, not {text!r}", param_hint="--fidelity") from None
