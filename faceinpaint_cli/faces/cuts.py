@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
 SIZE = (64, 36)
 """Width and height of the picture that scenes are compared in."""
 
-BINS = 16
-CHANGED = 24.0
-"""Mean change of a pixel, of 255, that motion inside a scene seldom reaches."""
+ALIKE = 0.15
+"""Correlation of the gradients of two frames below which they are two scenes. Measured on fifteen clips of
+faces: cuts have 0.05 and less, the fastest gestures 0.2, stage lights and flashes 0.5 and more."""
 
-ALIKE = 0.75
-"""Share of the colours that two pictures of one scene have in common at least, however they move."""
+CHANGED = 8.0
+"""Mean change of a pixel, of 255, that a cut brings at least; it keeps noise on flat pictures from being one."""
 
-
-def scene_sketch(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What `is_cut` compares: the picture (HWC uint8 RGB) reduced, (36, 64, 3) float32, and the share of each
-    pixel that is known, (36, 64) float32. Damage must not look like a new scene."""
-    small = cv2.resize(image, SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
-    known = 1 - cv2.resize(mask.astype(np.float32), SIZE, interpolation=cv2.INTER_AREA)
-    return small, (known > 0.9).astype(np.float32)
+FLAT = 8.0
+"""Root mean square of a gradient (3 x 3 Sobel sum, of 255) that counts for nothing."""
 
 
-def is_cut(before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]) -> bool:
-    """Whether two sketches of neighbouring frames are of two scenes: the pixels changed and the colours too.
+@dataclass(frozen=True)
+class Sketch:
+    """A frame reduced: `grey` (36, 64) float32, `gradient` (36, 64, 2) float32, `known` (36, 64) bool."""
 
-    Colours alone change with a flash, pixels alone with fast motion; false alarms only cost a detection.
+    grey: np.ndarray
+    gradient: np.ndarray
+    known: np.ndarray
+
+
+def scene_sketch(image: np.ndarray, mask: np.ndarray) -> Sketch:
+    """What `is_cut` compares, of a frame (HWC uint8 RGB) and its damage (HW bool), which must not look like a
+    new scene."""
+    grey = cv2.cvtColor(cv2.resize(image, SIZE, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    grey = grey.astype(np.float32)
+    gradient = np.stack([cv2.Sobel(grey, cv2.CV_32F, *order) for order in ((1, 0), (0, 1))], 2)
+    damage = cv2.resize(mask.astype(np.float32), SIZE, interpolation=cv2.INTER_AREA) > 0.1
+    return Sketch(grey, gradient, cv2.dilate(damage.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
+
+
+def is_cut(before: Sketch, after: Sketch) -> bool:
+    """Whether neighbouring frames are of two scenes: nothing that has an edge in one has it in the other.
+
+    Edges stay where they are when the light changes, and nearly so in motion. Where almost nothing is known of
+    either frame, they are taken to be of one scene.
     """
-    both = before[1] * after[1] > 0
-    if both.sum() < 0.1 * both.size:
+    both = before.known & after.known
+    if both.sum() < 0.1 * both.size or np.abs(before.grey - after.grey)[both].mean() < CHANGED:
         return False
-    a, b = before[0][both], after[0][both]
-    if np.abs(a - b).mean() < CHANGED:
-        return False
-    common = 1.0
-    for channel in range(3):
-        counts = [np.histogram(x[:, channel], BINS, (0, 256))[0] / len(x) for x in (a, b)]
-        common = min(common, float(np.minimum(*counts).sum()))
-    return common < ALIKE
+    a, b = before.gradient[both], after.gradient[both]
+    strength = (np.sqrt((a * a).mean()) + FLAT) * (np.sqrt((b * b).mean()) + FLAT)
+    return float((a * b).mean() / strength) < ALIKE

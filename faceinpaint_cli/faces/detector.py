@@ -18,7 +18,7 @@ from faceinpaint_cli.types import Face
 
 log = logging.getLogger(__name__)
 
-LONGER_SIDE = 1280
+LONGER_SIDE = 960
 """Larger pictures are reduced to this before detection, which bounds its cost."""
 
 SMALLEST_SIDE = 24
