@@ -132,10 +132,11 @@ def test_the_limit_counts_pixels(suffix, tmp_path):
     assert "50 x 40, more than the limit of 1999" in error_of(path, max_pixels=1999)
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_pillows_own_limit_gives_no_warning(suffix, tmp_path, monkeypatch):
+@pytest.mark.parametrize("suffix, options", [*((s, {}) for s in FORMATS), ("tif", {"compression": "tiff_lzw"}),
+                                             ("tif", {"compression": "jpeg"})])
+def test_pillows_own_limit_gives_no_warning(suffix, options, tmp_path, monkeypatch):
     path = tmp_path / f"a.{suffix}"
-    path.write_bytes(encoded(suffix))
+    path.write_bytes(encoded(suffix, **options))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(Image.DecompressionBombError):
         Image.open(path)

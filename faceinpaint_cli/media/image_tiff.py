@@ -13,10 +13,9 @@ import io
 import logging
 
 import numpy as np
-from PIL import TiffImagePlugin
 
 from faceinpaint_cli.media import image_samples as samples
-from faceinpaint_cli.media.tiff_file import TiffFile, pack, unpack
+from faceinpaint_cli.media.tiff_file import TiffFile, UnlimitedTiff, pack, unpack
 from faceinpaint_cli.media.tiff_tags import Tag
 
 MAGIC = (b"II*\0", b"MM\0*")
@@ -52,6 +51,8 @@ class TiffPicture:
         self._file = file
         self._bits, self._photometric = file.bits, file.number(Tag.PHOTOMETRIC)
         self._colours = _COLOURS[self._photometric]
+        if file.channels < self._colours:
+            raise ValueError(f"it has {file.channels} channels where its kind of colour needs {self._colours}")
         self.orientation = min(max(file.number(Tag.ORIENTATION, 1), 1), 8)
         extra = file.numbers(Tag.EXTRA_SAMPLES)
         self._alpha_kind = extra[0] if extra and extra[0] in (_PREMULTIPLIED, _ALPHA) else None
@@ -122,7 +123,7 @@ class TiffPicture:
 
 def _deflated(file: TiffFile) -> bytes:
     """The file with its first page's pixels, as Pillow decodes them, in deflated strips."""
-    with TiffImagePlugin.TiffImageFile(io.BytesIO(file.for_decoding())) as image:
+    with UnlimitedTiff(io.BytesIO(file.for_decoding())) as image:
         mode = {"1": "L", "YCbCr": "RGB", "RGBX": "RGB"}.get(image.mode, image.mode)
         if mode not in ("L", "RGB", "RGBA", "CMYK"):
             raise ValueError(f"its pixels are of a kind that is not supported ({image.mode}); convert to 8 "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from faceinpaint_cli.media import image_samples as samples
 from faceinpaint_cli.media.tiff_tags import DECODING, LAYOUT, SINGLE, Tag
@@ -23,6 +23,14 @@ _FORMATS = {1: "B", 3: "H", 4: "I", 13: "I"}
 _SHORT, _LONG = 3, 4
 _UNSIGNED, _UNDEFINED = 1, 4
 _HORIZONTAL = 2
+_MOST_CHANNELS = 16
+
+
+class UnlimitedTiff(TiffImagePlugin.TiffImageFile):
+    """Pillow's decoder without its warning of large pictures: the size is checked before."""
+
+    def load_prepare(self) -> None:
+        ImageFile.ImageFile.load_prepare(self)
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ class TiffFile:
         self.channels = self.number(Tag.CHANNELS, 1)
         if not (self.width and self.height and self.channels):
             raise ValueError("it has no pixels")
+        if self.channels > _MOST_CHANNELS:
+            raise ValueError(f"it has {self.channels} channels; convert it to grey or RGB")
 
     def _unpack(self, form: str, place: int) -> tuple[Any, ...]:
         return struct.unpack_from(self.order + form, self.data, place)
@@ -129,6 +139,8 @@ class TiffFile:
             rows, columns = min(self.number(Tag.ROWS_PER_STRIP, self.height), self.height), self.width
         if not rows or not columns:
             raise ValueError("its strips or tiles have no size")
+        if rows * columns > 4 * self.width * self.height + 2**24:
+            raise ValueError("its tiles are far larger than the picture")
         apart = self.channels > 1 and self.number(Tag.PLANAR, 1) == 2
         number = 0
         for channel in range(self.channels if apart else 1):
@@ -260,14 +272,14 @@ def _decompress(compression: int, data: bytes, rows: int, row: int) -> bytes:
     if compression == _RAW:
         return data
     if compression in (_DEFLATE, _OLD_DEFLATE):
-        return zlib.decompress(data)
+        return zlib.decompressobj().decompress(data, rows * row)
     # libtiff's coders work on bytes, whatever these mean: hand them over as a grey picture of one strip.
     fields = [(Tag.WIDTH, row), (Tag.HEIGHT, rows), (Tag.BITS, 8), (Tag.COMPRESSION, compression),
               (Tag.PHOTOMETRIC, 1), (Tag.STRIP_OFFSETS, 8 + 2 + 12 * 9 + 4), (Tag.CHANNELS, 1),
               (Tag.ROWS_PER_STRIP, rows), (Tag.STRIP_LENGTHS, len(data))]
     page = b"".join(struct.pack("<HHII", tag, _LONG, 1, value) for tag, value in fields)
     whole = struct.pack("<2sHIH", b"II", 42, 8, len(fields)) + page + bytes(4) + data
-    with TiffImagePlugin.TiffImageFile(io.BytesIO(whole)) as image:
+    with UnlimitedTiff(io.BytesIO(whole)) as image:
         return image.tobytes()
 
 
