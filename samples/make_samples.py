@@ -40,9 +40,9 @@ def main() -> None:
     pair = np.concatenate([astronaut[16:272, 96:352], small], axis=1)
     save("whole/two.webp", pair)
 
-    damage("astronaut.png", portrait, *scratches(portrait, (60, 20, 300, 230), rng))
+    damage("astronaut.png", portrait, *scratches(portrait, (100, 10, 270, 240), rng))
     damage("hopper.jpg", hopper, *stains(hopper, (160, 110, 370, 350), rng))
-    damage("hopper-face.png", face, *white_square(face, (90, 120)))
+    damage("hopper-face.png", face, *white_square(face, (98, 128)))
     damage("two.webp", pair, *stamps(pair, [(104, 84), (350, 134)], rng))
     clips(astronaut, hopper)
 
@@ -54,10 +54,11 @@ def save(name: str, picture: np.ndarray) -> None:
 
 
 def damage(name: str, picture: np.ndarray, damaged: np.ndarray, mask: np.ndarray) -> None:
-    """Save the damaged picture and its mask, which is a little larger: encoders smear its rim."""
+    """Save the damaged picture and its mask, a little larger for lossy formats, which smear the rim."""
     assert damaged.shape == picture.shape
     save(f"damaged/{name}", damaged)
-    grown = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) * 255
+    reach = 1 if name.endswith(".png") else 5
+    grown = cv2.dilate(mask.astype(np.uint8), np.ones((reach, reach), np.uint8)) * 255
     save(f"masks/{Path(name).stem}.png", grown)
 
 
@@ -69,14 +70,15 @@ def scratches(picture: np.ndarray, box: tuple[int, int, int, int], rng: np.rando
     """Bright and dark scratches across `box` (XYXY), each a slightly bent line."""
     damaged, mask = picture.copy(), np.zeros(picture.shape[:2], np.uint8)
     x0, y0, x1, y1 = box
-    for i in range(9):
-        xs = np.linspace(rng.integers(x0, x1), rng.integers(x0, x1), 24)
+    for i in range(7):
+        start = x0 + (x1 - x0) * (i + rng.uniform(0.2, 0.8)) / 7
+        xs = np.linspace(start, start + rng.normal(0, 45), 24)
         bend = rng.normal(0, 9) * np.sin(np.linspace(0, math.pi, 24)) + np.cumsum(rng.normal(0, 0.7, 24))
         line = np.stack([xs + bend, np.linspace(y0 - 10, y1 + 10, 24)], axis=1).astype(np.int32)
         colour = (245, 240, 228) if i % 3 else (28, 24, 20)
-        width = int(rng.integers(2, 5))
+        width = int(rng.integers(1, 4))
         cv2.polylines(damaged, [line], False, colour, width, cv2.LINE_AA)
-        cv2.polylines(mask, [line], False, 1, width + 2)
+        cv2.polylines(mask, [line], False, 1, width + 3)
     return damaged, mask > 0
 
 
@@ -96,8 +98,8 @@ def stains(picture: np.ndarray, box: tuple[int, int, int, int], rng: np.random.G
 
 
 def white_square(picture: np.ndarray, corner: tuple[int, int]) -> Damaged:
-    """A white square of a quarter of the area."""
-    side = picture.shape[0] // 2
+    """A white square of a third of the side."""
+    side = picture.shape[0] // 3
     mask = np.zeros(picture.shape[:2], bool)
     mask[corner[1]: corner[1] + side, corner[0]: corner[0] + side] = True
     return np.where(mask[..., None], np.uint8(255), picture), mask
