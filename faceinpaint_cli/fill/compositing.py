@@ -101,7 +101,7 @@ def _rim(hole: np.ndarray, width: int) -> np.ndarray:
 
 
 def pull_push(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Spread values (H, W, C), given times their weight (H, W) in [0, 1], to where the weight is 0."""
+    """Spread values (H, W, 3), given times their weight (H, W) in [0, 1], to where the weight is 0."""
     height, width = weight.shape
     if min(height, width) <= 2:
         return np.broadcast_to(values.sum((0, 1)) / max(float(weight.sum()), 1e-6), values.shape)

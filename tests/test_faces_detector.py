@@ -1,0 +1,96 @@
+"""The real MTCNN on a real portrait."""
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+from faceinpaint_cli.errors import DeviceError
+from faceinpaint_cli.faces.detector import FaceDetector, detect_hidden, overlap, unexplained
+from faceinpaint_cli.models.device import resolve_device, resolve_precision, threads
+
+FACE = np.array([180, 60, 268, 172])
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return FaceDetector("cpu", min_face=40)
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return data.astronaut()
+
+
+def test_finds_the_face_and_its_landmarks(detector, portrait):
+    [[face]] = detector.detect([portrait])
+    assert overlap(face.box, FACE) > 0.8
+    assert face.score > 0.99
+    left_eye, right_eye, nose, left_mouth, right_mouth = face.landmarks
+    assert left_eye[0] < nose[0] < right_eye[0]
+    assert left_mouth[0] < right_mouth[0]
+    assert left_eye[1] < nose[1] < left_mouth[1]
+
+
+def test_batches_of_mixed_sizes_with_and_without_faces(detector, portrait):
+    blank = np.zeros_like(portrait)
+    noise = np.random.default_rng(0).integers(0, 256, portrait.shape, np.uint8)
+    tiny, flat = portrait[:10, :10], portrait[:20]
+    found = detector.detect([blank, portrait, noise, tiny, portrait[40:240, 120:330], flat])
+    assert [len(faces) for faces in found] == [0, 1, 0, 0, 1, 0]
+    assert detector.detect([]) == []
+    assert np.allclose(found[4][0].landmarks, found[1][0].landmarks - (120, 40), atol=4)
+
+
+def test_a_batch_that_the_network_fails_on_is_taken_apart(detector, portrait, monkeypatch):
+    real = detector._network.detect
+
+    def fails_on_batches(batch, landmarks):
+        if len(batch) > 1:
+            raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
+        return real(batch, landmarks=landmarks)
+
+    monkeypatch.setattr(detector._network, "detect", fails_on_batches)
+    small = portrait[20:240, 100:340]
+    assert [len(faces) for faces in detector.detect([small, np.zeros_like(small)])] == [1, 0]
+
+
+def test_large_pictures_are_reduced_and_faces_come_back_in_their_pixels(detector, portrait):
+    large = np.kron(portrait, np.ones((4, 4, 1), np.uint8))
+    [[face]] = detector.detect([large])
+    assert overlap(face.box / 4, FACE) > 0.8
+
+
+def test_a_hidden_face_is_found_on_a_quick_fill(detector, portrait):
+    mask = np.zeros(portrait.shape[:2], bool)
+    mask[20:240:7] = True
+    mask[:, 130:320:9] = True
+    broken = portrait.copy()
+    broken[mask] = [0, 255, 0]
+    assert detector.detect([broken]) == [[]]
+    [[face]] = detect_hidden(detector, [broken], [mask])
+    assert face.source == "hidden"
+    assert overlap(face.box, FACE) > 0.6
+
+
+def test_visible_faces_are_not_looked_for_twice(detector, portrait):
+    mask = np.zeros(portrait.shape[:2], bool)
+    mask[100:110, 190:200] = True
+    assert not unexplained(mask, detector.detect([portrait])[0])
+    mask[400:420, 20:60] = True
+    assert unexplained(mask, detector.detect([portrait])[0])
+    [faces] = detect_hidden(detector, [portrait], [mask])
+    assert [face.source for face in faces] == ["detected"]
+
+
+def test_devices():
+    assert resolve_device("cpu").type == "cpu"
+    assert resolve_precision("fp32", torch.device("cpu")) is torch.float32
+    assert resolve_precision("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="--device cuda:1 needs a CUDA device"):
+            resolve_device("cuda:1")
+    before = torch.get_num_threads()
+    with threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before

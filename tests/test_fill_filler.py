@@ -1,0 +1,109 @@
+"""The whole fill, with a real network of fresh weights: what matters here is the plumbing, not the face."""
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+from faceinpaint_cli.config import RunConfig
+from faceinpaint_cli.errors import DeviceError, ModelError
+from faceinpaint_cli.fill.classical import ns
+from faceinpaint_cli.fill.filler import Filler, FillItem
+from faceinpaint_cli.models.checkpoint import save_checkpoint
+from faceinpaint_cli.models.registry import build_generator
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    options = {"widths": (8, 8, 8), "refine_width": 8, "refine_depth": 1}
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    save_checkpoint(path, build_generator("base", **options).state_dict(), "base", {"options": options})
+    return path
+
+
+@pytest.fixture(scope="module")
+def items():
+    image = data.astronaut()[:300, 50:400].copy()
+    items = []
+    for top, bottom, left, right in [(100, 140, 150, 190), (0, 20, 0, 350), (50, 200, 100, 260)]:
+        mask = np.zeros(image.shape[:2], bool)
+        mask[top:bottom, left:right] = True
+        broken = image.copy()
+        broken[mask] = 255
+        items.append(FillItem(broken, mask))
+    items.append(FillItem(items[0].image.astype(np.uint16) * 257, items[0].mask))
+    return items
+
+
+def config(model, **changes):
+    return RunConfig(model=str(model), device="cpu", precision="fp32", **changes)
+
+
+def test_only_the_hole_changes_and_batches_do_not_matter(model, items):
+    one_by_one = [Filler(config(model, batch_size="1")).fill([item])[0] for item in items]
+    together = Filler(config(model, batch_size="3")).fill(items)
+    for item, a, b in zip(items, one_by_one, together, strict=True):
+        assert a.shape == item.image.shape
+        assert a.dtype == item.image.dtype
+        assert np.array_equal(a[~item.mask], item.image[~item.mask])
+        assert (a[item.mask] != item.image[item.mask]).mean() > 0.9
+        assert np.abs(a.astype(int) - b).max() <= np.iinfo(a.dtype).max // 128
+    assert np.abs((together[3] >> 8).astype(int) - together[0]).max() <= 1
+
+
+def test_nothing_to_fill(model, items):
+    filler = Filler(config(model))
+    assert filler.fill([]) == []
+    clean = FillItem(items[0].image, np.zeros_like(items[0].mask))
+    assert np.array_equal(filler.fill([clean])[0], clean.image)
+
+
+def test_classical_methods_fill_eight_and_sixteen_bits(items):
+    filler = Filler(RunConfig(method="ns"))
+    eight, sixteen = filler.fill([items[0], items[3]])
+    assert np.array_equal(eight, ns(items[0].image, items[0].mask))
+    assert sixteen.dtype == np.uint16
+    assert np.array_equal(sixteen[~items[3].mask], items[3].image[~items[3].mask])
+    assert np.array_equal(sixteen[items[3].mask], eight[items[3].mask].astype(np.uint16) * 257)
+
+
+def test_a_batch_too_large_for_the_memory_is_halved(model, items, monkeypatch):
+    filler = Filler(config(model, batch_size="8"))
+    real, sizes = filler._generator._predict_batch, []
+
+    def limited(images, holes):
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise torch.cuda.OutOfMemoryError
+        return real(images, holes)
+
+    monkeypatch.setattr(filler._generator, "_predict_batch", limited)
+    assert len(filler.fill(items)) == len(items)
+    assert filler._generator.batch_size == 2
+    assert max(sizes) > 2
+
+    def never(images, holes):
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(filler._generator, "_predict_batch", never)
+    with pytest.raises(DeviceError, match="--device cpu"):
+        filler.fill(items)
+
+
+def test_bad_model_and_device_are_told_at_once(tmp_path):
+    with pytest.raises(ModelError, match="--model"):
+        Filler(RunConfig(model=str(tmp_path / "none.safetensors")))
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="--device cuda"):
+            Filler(RunConfig(device="cuda"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "auto"])
+def test_cuda_agrees_with_the_cpu(model, items, precision):
+    expected = Filler(config(model)).fill(items)
+    results = Filler(RunConfig(model=str(model), device="cuda", precision=precision)).fill(items)
+    for a, b in zip(results[:3], expected[:3], strict=True):
+        assert np.abs(a.astype(int) - b).mean() < 1
