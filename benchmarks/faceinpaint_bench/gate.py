@@ -63,11 +63,11 @@ def check_comparable(report: dict[str, Any], baseline: dict[str, Any], path: Pat
 def regressions(report: dict[str, Any], baseline: dict[str, Any], tolerance: dict[str, tuple[float, bool]],
                 named: tuple[str, ...] = ()) -> list[str]:
     """One line for each figure that is worse than the baseline's by more than the tolerance, and for each row
-    that is gone or rests on fewer pictures. Where `named` is given, only these methods are compared."""
+    that is gone or rests on fewer pictures. Where `named` is given, only rows of these kinds are compared."""
     rows = {_key(r): r for r in report["rows"]}
     lines = []
     for old in baseline["rows"]:
-        if named and old["method"] not in named:
+        if named and old.get("kind", old["method"]) not in (*named, "external"):
             continue
         label = " ".join(str(v) for v in _key(old) if v is not None)
         new = rows.get(_key(old))

@@ -138,7 +138,7 @@ def make_rows(result: ImagesResult, seed: int) -> list[dict[str, Any]]:
     for outcome in result.outcomes:
         names = list(outcome.scores)
         row: dict[str, Any] = {
-            "method": outcome.method.name, "dataset": result.protocol["dataset"],
+            "method": outcome.method.name, "kind": outcome.method.kind, "dataset": result.protocol["dataset"],
             "mask": "withheld" if outcome.method.blind else "given",
             "n": len(names), "n_total": len(result.holes),
         }

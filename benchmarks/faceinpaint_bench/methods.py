@@ -23,9 +23,13 @@ SANITY = ("copy", "mean")
 @dataclass(frozen=True)
 class Method:
     """A row to be: `fill` makes a picture (HWC uint8 RGB) of a case, of which only `name`, `damaged` and,
-    where `blind` is not set, `mask` may be looked at (`external` outputs are found by the name alone)."""
+    where `blind` is not set, `mask` may be looked at (external outputs are found by the name alone).
+
+    `kind` is what --methods calls it, or "external".
+    """
 
     name: str
+    kind: str
     fill: Callable[[Case], np.ndarray]
     blind: bool = False
     sha256: str | None = None
@@ -73,13 +77,13 @@ def default_names(config: BenchConfig) -> list[str]:
 
 def _build(name: str, config: BenchConfig) -> list[Method]:
     if name == "copy":
-        return [Method(name, lambda case: case.damaged)]
+        return [Method(name, name, lambda case: case.damaged)]
     if name == "mean":
-        return [Method(name, _mean)]
+        return [Method(name, name, _mean)]
     if name in FILLS:
         function = get_fill(name)
         _try(function)
-        return [Method(name, lambda case: function(case.damaged, case.mask))]
+        return [Method(name, name, lambda case: function(case.damaged, case.mask))]
     return [_generator(name, model, fidelity, config) for model in config.models
             for fidelity in config.fidelity or (None,)]
 
@@ -117,12 +121,12 @@ def _generator(kind: str, model: str, fidelity: float | None, config: BenchConfi
         return result
 
     if kind == GENERATOR:
-        return Method(name, lambda case: draw(case.damaged, case.mask), sha256=generator.sha256)
+        return Method(name, kind, lambda case: draw(case.damaged, case.mask), sha256=generator.sha256)
     try:
         from faceinpaint_cli.damage.localiser import locate_damage
     except ImportError as error:
         raise UsageError(f"--methods {BLIND!r} needs the localiser ({error})") from None
-    return Method(name, lambda case: draw(case.damaged, locate_damage([case.damaged])[0] > 0.5),
+    return Method(name, kind, lambda case: draw(case.damaged, locate_damage([case.damaged])[0] > 0.5),
                   blind=True, sha256=generator.sha256)
 
 
@@ -142,4 +146,4 @@ def _external(name: str, folder: Path) -> Method:
                             f"{case.truth.shape[1]} x {case.truth.shape[0]}")
         return picture
 
-    return Method(name, fill, timed=False)
+    return Method(name, "external", fill, timed=False)

@@ -51,8 +51,9 @@ def open_source(path: Path, flag: str = "DATA") -> list[Item]:
         archive = zipfile.ZipFile(path)
         items = [Item(n, _of_zip(archive, n)) for n in archive.namelist() if not n.endswith("/")]
     elif tarfile.is_tarfile(path):
-        tar = tarfile.open(path)  # noqa: SIM115  (the items read from it until the end)
-        items = [Item(m.name, _of_tar(tar, m)) for m in tar.getmembers() if m.isfile()]
+        with tarfile.open(path) as tar:
+            plain = tar.fileobj is not None and isinstance(tar.fileobj, io.BufferedReader)
+            items = [Item(m.name, _of_tar(path, m, plain)) for m in tar.getmembers() if m.isfile()]
     else:
         raise DataError(f"{flag}: {path} is no folder, zip, tar or picture")
     found = sorted((i for i in items if Path(i.name).suffix.lower() in SUFFIXES and not _hidden(i.name)),
@@ -90,11 +91,18 @@ def _of_zip(archive: zipfile.ZipFile, name: str) -> Callable[[], bytes]:
     return lambda: archive.read(name)
 
 
-def _of_tar(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
+def _of_tar(path: Path, member: tarfile.TarInfo, plain: bool) -> Callable[[], bytes]:
+    """From an uncompressed tar its bytes directly; else the tar is unpacked up to the member."""
+
     def read() -> bytes:
-        stream = tar.extractfile(member)
-        if stream is None:
-            raise DataError(f"{member.name} is not a file in the tar")
-        return stream.read()
+        if plain:
+            with path.open("rb") as file:
+                file.seek(member.offset_data)
+                return file.read(member.size)
+        with tarfile.open(path) as tar:
+            stream = tar.extractfile(member)
+            if stream is None:
+                raise DataError(f"{member.name} is not a file in {path}")
+            return stream.read()
 
     return read

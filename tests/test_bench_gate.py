@@ -1,0 +1,134 @@
+"""The gate: silent for the same figures, and heard for worse ones."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from faceinpaint_bench import gate
+from faceinpaint_bench.config import BenchConfig
+from faceinpaint_bench.run import run_bench
+from PIL import Image
+from skimage.data import astronaut
+
+from faceinpaint_cli.cli.bench import command
+from faceinpaint_cli.errors import DataError, GateError, UsageError
+from faceinpaint_cli.models.checkpoint import save_checkpoint
+from faceinpaint_cli.models.registry import build_generator
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    data = tmp_path_factory.mktemp("faces")
+    for i in range(3):
+        Image.fromarray(np.ascontiguousarray(astronaut()[:200, 120 + 10 * i:320 + 10 * i])).save(data / f"{i}.png")
+    return data
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """One generator twice, under one file name: as it is (grey), and with its biases shifted (black)."""
+    torch.manual_seed(0)
+    state = build_generator("base").state_dict()
+    paths = {}
+    for kind in ("good", "worse"):
+        if kind == "worse":
+            state = {k: v - 1.0 if k.endswith("bias") else v for k, v in state.items()}
+        paths[kind] = tmp_path_factory.mktemp(kind) / "net.safetensors"
+        save_checkpoint(paths[kind], state, "base", {"options": {}}, torch.float32)
+    return paths
+
+
+def bench(folder, out, **settings):
+    return run_bench(BenchConfig(output=out, data=(folder,), size=64, examples=1, **settings))
+
+
+def test_the_gate_fires_when_weights_are_swapped_for_worse_ones(folder, weights, tmp_path):
+    baseline = tmp_path / "baseline.json"
+    settings = {"methods": ("ns", "generator"), "seed": 1}
+    bench(folder, tmp_path / "a", models=(str(weights["good"]),), update_baseline=baseline, **settings)
+    bench(folder, tmp_path / "b", models=(str(weights["good"]),), gate=baseline, **settings)
+    with pytest.raises(GateError) as caught:
+        bench(folder, tmp_path / "c", models=(str(weights["worse"]),), gate=baseline, **settings)
+    lines = str(caught.value).splitlines()
+    assert caught.value.exit_code == 3
+    assert lines[1].startswith("generator net") and "psnr" in lines[1]
+    assert not any(line.startswith("ns") for line in lines[1:])
+    report = json.loads((tmp_path / "c" / "bench.json").read_text())
+    assert report["regressions"] == lines[1:]  # the reports are written all the same
+    assert "## Regressions" in (tmp_path / "c" / "bench.md").read_text()
+    assert "Regressions" in (tmp_path / "c" / "bench.html").read_text()
+
+
+def test_a_baseline_of_another_protocol_is_refused(folder, tmp_path):
+    baseline = tmp_path / "baseline.json"
+    bench(folder, tmp_path / "a", methods=("ns",), update_baseline=baseline)
+    with pytest.raises(UsageError, match=r"seed \(0, now 1\)") as caught:
+        bench(folder, tmp_path / "b", methods=("ns",), seed=1, gate=baseline)
+    assert "hole" not in str(caught.value) and "inputs" not in str(caught.value)
+    with pytest.raises(UsageError, match=r"\bn \(3, now 2\)"):
+        bench(folder, tmp_path / "b", methods=("ns",), limit=2, gate=baseline)
+    for text in ("", "[]", '{"schema": 2, "rows": []}'):
+        baseline.write_text(text)
+        with pytest.raises(DataError, match=r"bench\.json"):
+            bench(folder, tmp_path / "b", methods=("ns",), gate=baseline)
+
+
+def report(**row):
+    values = {"method": "ns", "dataset": "d", "mask": "given", "n": 5, "n_total": 5, "psnr": 20.0, "ssim": 0.9,
+              "lpips": 0.1, "ms_per_image": 10.0}
+    return {"schema": 1, "suite": "images", "protocol": {}, "rows": [values | row]}
+
+
+@pytest.mark.parametrize(("row", "tolerance", "fires"), [
+    ({}, "", False),
+    ({"psnr": 19.91}, "", False),
+    ({"psnr": 19.89}, "", True),
+    ({"psnr": 19.5}, "psnr=1", False),
+    ({"psnr": 25.0, "ssim": 0.95, "lpips": 0.01, "ms_per_image": 1.0}, "ms=0%", False),
+    ({"ssim": 0.897}, "", True),
+    ({"lpips": 0.106}, "", True),
+    ({"ms_per_image": 1000.0}, "", False),
+    ({"ms_per_image": 12.9}, "ms=30%", False),
+    ({"ms_per_image": 13.1}, "ms=30%", True),
+    ({"ms_per_image": 13.1}, "ms=3", True),
+    ({"n": 4}, "", True),
+    ({"lpips": None}, "", True),
+    ({"method": "telea"}, "", True),
+])
+def test_tolerances(row, tolerance, fires):
+    lines = gate.regressions(report(**row), report(), gate.parse_tolerance(tolerance))
+    assert len(lines) == fires, lines
+
+
+def test_only_named_methods_are_compared():
+    lines = gate.regressions(report(method="telea"), report(), gate.parse_tolerance(""), named=("telea",))
+    assert lines == []
+
+
+@pytest.mark.parametrize("text", ["psnr", "psnr=x", "speed=3", "psnr=-1", "psnr=1;ssim=2"])
+def test_bad_tolerances(text):
+    with pytest.raises(UsageError, match="--tolerance"):
+        gate.parse_tolerance(text)
+
+
+def test_the_command_line(folder, tmp_path):
+    arguments = [str(folder), "-o", str(tmp_path / "o"), "--methods", "copy, ns", "--size", "64", "--no-progress"]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0, done.output
+    assert done.output == (tmp_path / "o" / "bench.md").read_text()
+    assert "| ns |" in done.output
+    bad = CliRunner().invoke(command, [*arguments, "--fidelity", "a"])
+    assert bad.exit_code == 2 and "--fidelity" in bad.output
+
+
+def test_the_stored_baseline_is_of_the_default_suite():
+    from faceinpaint_bench.sources import bundled_samples
+
+    paths = sorted((bundled_samples().parent / "baselines").glob("*.json"))
+    assert paths
+    for path in paths:
+        stored = gate.read_baseline(path)
+        assert {"ns", "telea", "efros-leung", "patchmatch", "generator"} <= {r["method"] for r in stored["rows"]}
+        assert stored["protocol"]["dataset"] == "samples"
