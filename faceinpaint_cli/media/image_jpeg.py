@@ -20,6 +20,7 @@ from PIL import Image, JpegImagePlugin
 
 from faceinpaint_cli.media import image_samples as samples
 from faceinpaint_cli.media.exif import orientation_of
+from faceinpaint_cli.media.inks import Inks
 
 _APP0, _APP1, _APP2, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
 _SOS, _EOI = 0xDA, 0xD9
@@ -84,7 +85,9 @@ class JpegPicture:
             self._options: dict[str, Any] = {"progressive": bool(image.info.get("progressive"))}
             self._tables = image.quantization
             self._is_rgb = image.mode == "RGB" and _stores_rgb(image, data)
-            self.rgb = np.asarray(image.convert("RGB"))
+            self._inks = Inks(self._profile() if image.mode == "CMYK" else None)
+            stored = np.asarray(image)
+            self.rgb = self._inks.to_rgb(stored) if image.mode == "CMYK" else np.asarray(image.convert("RGB"))
 
     def encode(self, rgb: np.ndarray, changed: np.ndarray, opaque: bool) -> bytes:
         """The file with the pixels of `rgb` where `changed` (H, W); `opaque` means nothing without alpha."""
@@ -99,7 +102,7 @@ class JpegPicture:
             pixels[changed] = samples.grey_of(rgb[changed])
         elif self._mode == "CMYK":
             pixels = self._draft("CMYK")
-            pixels[changed] = samples.rgb_to_cmyk(rgb[changed])
+            pixels[changed] = self._inks.to_cmyk(rgb[changed])
             sampling, tables = 0, [self._tables[0]]
         elif self._is_rgb:
             pixels = self._draft("RGB")
@@ -114,6 +117,11 @@ class JpegPicture:
         image = Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels))
         image.save(out, "JPEG", qtables=tables, subsampling=sampling, optimize=True, **self._options)
         return self._with_metadata(_with_size(out.getvalue(), width, height))
+
+    def _profile(self) -> bytes:
+        """The ICC profile, whose parts say their number and how many there are (ICC.1, annex B.4)."""
+        parts = [s.body for s in self._metadata if s.marker == _APP2 and s.body[:12] == b"ICC_PROFILE\0"]
+        return b"".join(part[14:] for part in sorted(parts, key=lambda part: part[12]))
 
     def _draft(self, mode: str, divide: int = 1) -> np.ndarray:
         """The planes without conversion of colour, (H, W[, C]) uint8 in whole blocks, at full or half size."""

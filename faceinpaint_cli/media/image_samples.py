@@ -49,20 +49,6 @@ def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
     return np.bitwise_or.reduce(values.reshape(len(values), -1, per_byte) << shifts, axis=2)
 
 
-def rgb_to_cmyk(rgb: np.ndarray) -> np.ndarray:
-    """(N, 3) uint8 to (N, 4) uint8 ink amounts with all grey in the black ink; Pillow's CMYK-to-RGB
-    (R = (1 - C)(1 - K)) undoes it to within rounding."""
-    white = rgb.max(axis=1).astype(np.float32)
-    cmy = 255 - rgb * (255 / np.maximum(white, 1))[:, None]
-    cmy[white == 0] = 0
-    return np.column_stack([np.rint(cmy), 255 - white]).astype(np.uint8)
-
-
-def cmyk_to_rgb(cmyk: np.ndarray) -> np.ndarray:
-    """(H, W, 4) uint8 ink amounts to (H, W, 3) uint8."""
-    return np.asarray(Image.frombytes("CMYK", cmyk.shape[1::-1], np.ascontiguousarray(cmyk)).convert("RGB"))
-
-
 def into_palette(indices: np.ndarray, palette: np.ndarray, colours: np.ndarray,
                  where: np.ndarray, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
     """Paint `colours` (N, C) at the N true places of `where` (H, W) into a picture of palette indices.

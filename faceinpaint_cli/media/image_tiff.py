@@ -15,6 +15,7 @@ import logging
 import numpy as np
 
 from faceinpaint_cli.media import image_samples as samples
+from faceinpaint_cli.media.inks import Inks
 from faceinpaint_cli.media.tiff_file import TiffFile, UnlimitedTiff, pack, unpack
 from faceinpaint_cli.media.tiff_tags import Tag
 
@@ -66,6 +67,7 @@ class TiffPicture:
         self.alpha = None
         if self._alpha_kind is not None:
             self.alpha = samples.scale_bits(self._raw[..., self._colours], self._bits)
+        self._inks = Inks(file.profile() if self._photometric == _CMYK else None)
         self.rgb = self._view()
 
     def _view(self) -> np.ndarray:
@@ -73,7 +75,7 @@ class TiffPicture:
         if self._photometric == _PALETTE:
             return self._palette()[raw[..., 0]]
         if self._photometric == _CMYK:
-            return samples.cmyk_to_rgb(raw)
+            return self._inks.to_rgb(raw)
         colours = samples.scale_bits(raw, self._bits)
         if self._photometric == _WHITE_IS_ZERO:
             colours = samples.full(raw.dtype) - colours
@@ -111,7 +113,7 @@ class TiffPicture:
     def _as_stored(self, rgb: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
         """(N, 3) to (N, colours)."""
         if self._photometric == _CMYK:
-            return samples.rgb_to_cmyk(rgb)
+            return self._inks.to_cmyk(rgb)
         new = rgb if self._photometric == _RGB else samples.grey_of(rgb)[:, None]
         if self._alpha_kind == _PREMULTIPLIED and alpha is not None:
             white = samples.full(new.dtype)

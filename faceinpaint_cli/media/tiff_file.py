@@ -93,6 +93,14 @@ class TiffFile:
             raise ValueError(f"its field {tag.name} is missing")
         return default
 
+    def profile(self) -> bytes | None:
+        """The ICC profile."""
+        field = self._fields.get(Tag.PROFILE)
+        if field is None:
+            return None
+        place = self._place(field)
+        return self.data[place: place + field.count]
+
     def _place(self, field: _Field) -> int:
         if field.count * _TYPE_SIZES.get(field.kind, 1) <= 4:
             return field.entry + 8

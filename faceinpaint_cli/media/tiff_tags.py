@@ -33,6 +33,7 @@ class Tag(IntEnum):
     YCBCR_SUBSAMPLING = 530
     YCBCR_POSITIONING = 531
     REFERENCE_BLACK_WHITE = 532
+    PROFILE = 34675
 
 
 LAYOUT = frozenset({
