@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from faceinpaint_cli.errors import ModelError
+from faceinpaint_cli.models.networks.base import Base
+from faceinpaint_cli.models.networks.discriminators import GlobalAndLocal, PatchGan
+from faceinpaint_cli.models.networks.pix2pix import Pix2Pix
+from faceinpaint_cli.models.networks.resnet import ResnetGenerator
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,51 @@ def build_generator(name: str, **options: Any) -> nn.Module:
         raise ModelError(f"generator {name!r} does not take these options: {error}") from None
 
 
-def _register_all() -> None:
-    from faceinpaint_cli.models.networks.base import Base
+def build_discriminator(name: str, **options: Any) -> nn.Module:
+    """A new discriminator: forward(picture, mask) to (scores, features)."""
+    if name not in DISCRIMINATORS:
+        raise ModelError(f"no discriminator is named {name!r}: choose one of {', '.join(DISCRIMINATORS)}")
+    try:
+        return DISCRIMINATORS[name](**options)
+    except TypeError as error:
+        raise ModelError(f"discriminator {name!r} does not take these options: {error}") from None
 
-    register(
-        "base", ModelSpec(Base, "face prior, coarse U-Net at 64 px, refinement at full size", multiple=4)
-    )
 
+register("base", ModelSpec(Base, "face prior, U-Net at 64 px, refinement at full size", multiple=4))
+register("pix2pix", ModelSpec(Pix2Pix, "U-Net of Isola et al. 2017", multiple=256))
+register(
+    "pix2pix-attn",
+    ModelSpec(
+        partial(Pix2Pix, attention=(3,)), "the same with self-attention (Zhang et al. 2019)", multiple=256
+    ),
+)
+register(
+    "patchgan-inpaint",
+    ModelSpec(
+        partial(ResnetGenerator, width=48, blocks=8, dilations=(1, 2, 4, 8)),
+        "dilated residual generator for global and local PatchGANs (after Yuan et al. 2019)",
+        multiple=4,
+    ),
+)
+register(
+    "cyclegan-attn",
+    ModelSpec(
+        partial(ResnetGenerator, attention=True), "ResNet of Zhu et al. 2017, with attention", multiple=4
+    ),
+)
+register(
+    "sagan-inpaint",
+    ModelSpec(
+        partial(ResnetGenerator, width=48, blocks=6, attention=True, spectral=True),
+        "attention with spectral normalisation (after Zhang et al. 2019)",
+        multiple=4,
+    ),
+)
 
-_register_all()
+DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {
+    "patchgan": PatchGan,
+    "patchgan-attn": partial(PatchGan, attention=True),
+    "patchgan-spectral": partial(PatchGan, spectral=True),
+    "patchgan-spectral-attn": partial(PatchGan, spectral=True, attention=True),
+    "global-local": GlobalAndLocal,
+}

@@ -93,7 +93,7 @@ class Base(nn.Module):
         """The first stage alone: (N, 3, 64, 64) and its features."""
         small, small_mask = visible_mean(image, mask, 64)
         tiny, tiny_mask = visible_mean(image, mask, self.prior.size)
-        guess = self.prior(tiny.float(), 1 - tiny_mask.float())
+        guess = self.prior(tiny, 1 - tiny_mask)
         guess = F.interpolate(guess, size=(64, 64), mode="bilinear", align_corners=False)
         return self.coarse(small, small_mask, guess)
 

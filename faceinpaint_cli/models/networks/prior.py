@@ -27,7 +27,14 @@ class FacePrior(nn.Module):
         self.register_buffer("basis", torch.zeros(3 * size * size, rank))
 
     def forward(self, image: Tensor, weight: Tensor) -> Tensor:
-        """`image` (N, 3, S, S) in [-1, 1] and `weight` (N, 1, S, S), 1 = visible, to a whole (N, 3, S, S)."""
+        """`image` (N, 3, S, S) in [-1, 1] and `weight` (N, 1, S, S), 1 = visible, to a whole (N, 3, S, S).
+
+        In float32 whatever the arithmetic around it: conjugate gradients do not bear less.
+        """
+        with torch.autocast(image.device.type, enabled=False):
+            return self._solve(image.float(), weight.float())
+
+    def _solve(self, image: Tensor, weight: Tensor) -> Tensor:
         seen = weight.expand_as(image).flatten(1)
         target = ((image.flatten(1) - self.mean) * seen) @ self.basis
         scale = 1 / (seen @ self.basis.square() + self.noise)

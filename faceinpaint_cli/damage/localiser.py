@@ -1,0 +1,75 @@
+"""Where a picture has been stamped over, found by looking: the small network in the package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from faceinpaint_cli.errors import ModelError
+from faceinpaint_cli.models.networks.localiser import Localiser, probability
+
+WORKING_SIDE = 512
+"""Longer side of what the network looks at; larger pictures are reduced to it."""
+SURE = 0.9
+"""A region counts only where the network gives this or more on average over it ..."""
+LEAST_AREA = 0.0004
+"""... and only from this share of the picture on: a false alarm costs more than a speck that stays."""
+
+
+def locate_damage(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Soft maps (H, W) float32 in [0, 1] of what is stamped over, for pictures (H, W, 3) uint8 RGB of any size.
+
+    Regions of which the network is not sure are 0 in the map. For pictures above 512 pixels the edges of a
+    region are as exact as the reduction allows, and the region is grown by that. Raises ModelError where the
+    weights are missing.
+    """
+    return [_locate(image, bundled_localiser()) for image in images]
+
+
+@lru_cache(maxsize=1)
+def bundled_localiser() -> Localiser:
+    path = Path(str(resources.files("faceinpaint_cli"))) / "weights" / "localiser.safetensors"
+    if not path.is_file():
+        raise ModelError(f"the localiser's weights are missing at {path}: say what to fill with --mask or --box")
+    net = Localiser()
+    try:
+        net.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise ModelError(f"{path} is broken ({str(error).splitlines()[0]}): install the package again") from None
+    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def _locate(image: np.ndarray, net: Localiser) -> np.ndarray:
+    height, width = image.shape[:2]
+    scale = min(1.0, WORKING_SIDE / max(height, width))
+    seen = image
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        seen = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    batch = torch.from_numpy(np.ascontiguousarray(seen)).permute(2, 0, 1)[None].float().div_(127.5).sub_(1)
+    soft = sure_regions(probability(net, batch)[0, 0].numpy())
+    if scale < 1 and soft.any():
+        reach = int(np.ceil(1 / scale))
+        soft = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
+        return cv2.dilate(soft, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)).clip(0, 1)
+    return soft if scale == 1 else np.zeros((height, width), np.float32)
+
+
+def sure_regions(soft: np.ndarray) -> np.ndarray:
+    """`soft` (H, W) in [0, 1] with every connected region above 0.5 that is too small or unsure set to 0, and
+    everything below 0.5 outside the kept regions as well."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((soft > 0.5).astype(np.uint8), connectivity=8)
+    sums = np.bincount(labels.ravel(), soft.ravel().astype(np.float64), count)
+    area = stats[:, cv2.CC_STAT_AREA]
+    keep = (sums >= SURE * area) & (area >= LEAST_AREA * soft.size)
+    keep[0] = False
+    return np.where(keep[labels], soft, 0).astype(np.float32)

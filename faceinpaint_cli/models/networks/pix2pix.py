@@ -1,0 +1,83 @@
+"""pix2pix (Isola et al. 2017): the U-Net generator, with self-attention as an option."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from faceinpaint_cli.models.networks.blocks import SaganAttention
+
+
+def masked_input(image: Tensor, mask: Tensor) -> Tensor:
+    """(N, 4, H, W): the picture without what is hidden, and the mask. A mask of zeros tells nothing (blind)."""
+    return torch.cat([image * (1 - mask), mask], 1)
+
+
+class Down(nn.Sequential):
+    """LeakyReLU, 4 x 4 convolution of stride 2, norm: half the size."""
+
+    def __init__(self, enters: int, leaves: int, norm: bool = True, activate: bool = True) -> None:
+        layers: list[nn.Module] = [nn.LeakyReLU(0.2)] if activate else []
+        layers.append(nn.Conv2d(enters, leaves, 4, stride=2, padding=1, bias=not norm))
+        if norm:
+            layers.append(nn.InstanceNorm2d(leaves, affine=True))
+        super().__init__(*layers)
+
+
+class Up(nn.Sequential):
+    """ReLU, transposed 4 x 4 convolution of stride 2, norm, dropout as an option: twice the size."""
+
+    def __init__(self, enters: int, leaves: int, norm: bool = True, dropout: float = 0.0) -> None:
+        layers: list[nn.Module] = [
+            nn.ReLU(),
+            nn.ConvTranspose2d(enters, leaves, 4, stride=2, padding=1, bias=not norm),
+        ]
+        if norm:
+            layers.append(nn.InstanceNorm2d(leaves, affine=True))
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        super().__init__(*layers)
+
+
+class Pix2Pix(nn.Module):
+    """U-Net of `depth` halvings with skip connections, `width` channels at the finest level, at most 8 times.
+
+    The paper's has depth 8 and width 64. Instance norm stands for its batch norm of batches of one.
+    `attention` lists the levels (1 = after the first halving) that end in SAGAN's self-attention, on the way
+    down. forward(image (N, 3, H, W), mask (N, 1, H, W)) to (N, 3, H, W) in [-1, 1]; H, W multiples of 2^depth.
+    """
+
+    def __init__(
+        self, width: int = 64, depth: int = 8, dropout: float = 0.5, attention: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__()
+        widths = [width * min(8, 2**level) for level in range(depth)]
+        self.down = nn.ModuleList()
+        self.attend = nn.ModuleDict({str(level): SaganAttention(widths[level - 1]) for level in attention})
+        before = 4
+        for level, channels in enumerate(widths):
+            self.down.append(Down(before, channels, norm=0 < level < depth - 1, activate=level > 0))
+            before = channels
+        self.up = nn.ModuleList()
+        for level in reversed(range(depth)):
+            enters = widths[level] if level == depth - 1 else 2 * widths[level]
+            if level == 0:
+                self.up.append(Up(enters, 3, norm=False))
+            else:
+                wide = widths[level - 1]
+                self.up.append(Up(enters, wide, dropout=dropout if depth - 4 <= level < depth - 1 else 0.0))
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        x = masked_input(image, mask)
+        kept = []
+        for level, layer in enumerate(self.down, start=1):
+            x = layer(x)
+            if str(level) in self.attend:
+                x = self.attend[str(level)](x)
+            kept.append(x)
+        kept.pop()
+        for layer in self.up:
+            x = layer(x)
+            if kept:
+                x = torch.cat([x, kept.pop()], 1)
+        return torch.tanh(x)

@@ -1,0 +1,253 @@
+"""The training loop: recipes, every model of the lineage, resume, stops and what a run leaves."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from faceinpaint_train.distributed import Team
+from faceinpaint_train.faces import FaceSet
+from faceinpaint_train.objectives import build_objective
+from faceinpaint_train.recipe import parse_override, read_recipe, recipe_names
+from faceinpaint_train.run import mask_sheet, train
+from faceinpaint_train.state import load_state, save_state
+from faceinpaint_train.trainer import Trainer
+from PIL import Image
+
+from faceinpaint_cli.errors import DataError, ModelError, OutputError, UsageError
+from faceinpaint_cli.models.checkpoint import load_generator
+from faceinpaint_cli.models.registry import GENERATORS
+
+torch.set_num_threads(1)
+
+SMALL = {"base": {"widths": [8, 8, 8], "refine_width": 8, "refine_depth": 1, "prior_rank": 4},
+         "pix2pix": {"width": 4}, "pix2pix-attn": {"width": 4}}
+TINY = {"width": 4, "blocks": 2}
+LINEAGE = ["pix2pix", "pix2pix-attn", "patchgan-inpaint", "cyclegan-attn", "sagan-inpaint", "base-coarse"]
+
+
+def canvases(count: int) -> np.ndarray:
+    """Smooth pictures that have most of what they show in common, as faces have."""
+    rng = np.random.default_rng(1)
+    common = rng.integers(0, 256, (7, 6, 3))
+    small = ((3 * common + rng.integers(0, 256, (count, 7, 6, 3))) // 4).astype(np.uint8)
+    return np.stack([cv2.resize(s, (178, 218), interpolation=cv2.INTER_CUBIC) for s in small])
+
+
+@pytest.fixture(scope="module")
+def faces() -> FaceSet:
+    everything = canvases(24)
+    return FaceSet(everything[:20], everything[20:], {})
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for i, face in enumerate(canvases(24)):
+        Image.fromarray(face).save(folder / f"{i + 1:06d}.png")
+    return folder
+
+
+def small_recipe(*overrides: str):
+    options = json.dumps(SMALL["base"]).replace(":", "=")
+    settings = ["model.prior_faces=16", f"model.options={options}", "data.size=64", "data.batch=2", "run.steps=6",
+                "run.minutes=0", "run.log_steps=1", "run.validate_steps=4", "run.precision=fp32", *overrides]
+    for key in list(SMALL["base"]):
+        options = options.replace(f'"{key}"=', f"{key}=")
+    settings[1] = f"model.options={options}"
+    return read_recipe("base-coarse", settings)
+
+
+def losses(folder: Path) -> list[float]:
+    rows = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows if "loss" in row]
+
+
+def test_every_recipe_names_what_exists():
+    assert set(LINEAGE) <= set(recipe_names())
+    for name in recipe_names():
+        assert read_recipe(name)["model"]["name"] in GENERATORS
+
+
+def test_overrides_are_checked():
+    assert read_recipe("pix2pix", ["data.batch=3", "optimiser.lr=1e-3"])["data"]["batch"] == 3
+    assert parse_override("model.init=/a/b.ckpt") == {"model": {"init": "/a/b.ckpt"}}
+    for text, message in (("data.bach=3", "unknown setting 'data.bach'"), ("data.batch=x", "takes a int"),
+                          ("data=3", "is a table"), ("nothing", "takes key=value")):
+        with pytest.raises(UsageError, match=message):
+            read_recipe("pix2pix", [text])
+    with pytest.raises(UsageError, match="no recipe is named"):
+        read_recipe("nonesuch")
+
+
+def trained(objective) -> list[tuple[str, torch.nn.Parameter]]:
+    named = [(f"{key}.{name}", p) for key, m in objective.modules.items() for name, p in m.named_parameters()]
+    return [(key, p) for key, p in named if p.requires_grad]
+
+
+@pytest.mark.parametrize("name", LINEAGE)
+def test_every_model_of_the_lineage_takes_a_step(name):
+    """One step with all terms of the recipe changes every weight of every network in it."""
+    recipe = read_recipe(name, ["data.size=256" if "pix2pix" in name else "data.size=64"])
+    recipe["model"]["options"] = SMALL.get(recipe["model"]["name"], TINY)
+    if recipe["discriminator"]["name"]:
+        recipe["discriminator"]["options"] = {"width": 8}
+    recipe["loss"]["adversarial_from"] = 0.0
+    torch.manual_seed(0)
+    objective = build_objective(recipe, Team())
+    for key, p in trained(objective):
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.05)
+        if key.endswith("score.bias"):
+            p.data.fill_(1.5)  # where hinge is flat on one side; else both sides' gradients cancel
+    before = {key: p.clone() for key, p in trained(objective)}
+    size = recipe["data"]["size"]
+    rng = torch.Generator().manual_seed(1)
+    truth = torch.rand(2, 3, size, size, generator=rng) * 2 - 1
+    mask = torch.zeros(2, 1, size, size)
+    mask[..., size // 4 : size // 2, size // 4 : size // 2] = 1
+    objective.set_rates(1000, 0.2)
+    figures = objective.step(truth, torch.where(mask > 0, 1.0, truth), mask, 1000, 0.2)
+    assert all(math.isfinite(v) for v in figures.values())
+    if recipe["discriminator"]["name"]:
+        assert {"adversarial", "discriminator"} <= set(figures)
+    assert not [key for key, p in trained(objective) if torch.equal(p, before[key])]
+
+
+def test_a_run_leaves_what_it_promises_and_learns(data, tmp_path):
+    out = tmp_path / "run"
+    recipe = small_recipe("run.steps=30", "optimiser.warmup=1", "optimiser.lr=1e-2", "data.jitter.share=0",
+                          "model.prior_faces=0", "data.shapes={center=1}", "optimiser.clip=100")
+    facts = train(recipe, [data], out, device="cpu")
+    assert not facts["stopped"] and facts["step"] == 30 and facts["samples"] == 60
+    assert np.mean(losses(out)[-8:]) < 0.8 * np.mean(losses(out)[:4])
+    for name in ("recipe.json", "last.ckpt", "best.ckpt", "model.safetensors", "model-fp32.safetensors",
+                 "curves.png", "samples-0000000.png", "samples-0000030.png"):
+        assert (out / name).stat().st_size > 0, name
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "`base-coarse`" in card and "PSNR" in card and "Limits" in card
+    loaded = load_generator(out / "model.safetensors")
+    assert loaded.config["facts"]["step"] == 30
+    with torch.inference_mode():
+        assert loaded.module(torch.zeros(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)).isfinite().all()
+    with pytest.raises(UsageError, match="holds a run already"):
+        train(recipe, [data], out, device="cpu")
+
+
+def test_resumed_equals_uninterrupted(faces, tmp_path):
+    """Stopped after an odd step and resumed: every weight and figure is that of the run in one go."""
+    judge = ("discriminator.name=patchgan", "discriminator.options={width=4}", "loss.adversarial_weight=0.1")
+    recipe = small_recipe(*judge)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole = Trainer(recipe, faces, tmp_path / "a", Team())
+    whole.run()
+    first = Trainer(recipe, faces, tmp_path / "b", Team())
+
+    def stop(step, share, figures):
+        first.stop = step == 3
+
+    first.run(stop)
+    assert first.step == 3
+    torch.manual_seed(99)
+    second = Trainer(recipe, faces, tmp_path / "b", Team())
+    second.resume()
+    second.run()
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    one, two = load_state(tmp_path / "a/last.ckpt"), load_state(tmp_path / "b/last.ckpt")
+    for key in ("generator", "discriminator"):
+        assert all(torch.equal(v, two["modules"][key][n]) for n, v in one["modules"][key].items())
+    assert all(torch.equal(v, two["ema"][n]) for n, v in one["ema"].items())
+
+
+def test_resume_with_other_settings_says_which(faces, tmp_path):
+    Trainer(small_recipe("run.steps=1"), faces, tmp_path, Team()).run()
+    other = Trainer(small_recipe("run.steps=1", "optimiser.lr=1e-5", "data.batch=3"), faces, tmp_path, Team())
+    with pytest.raises(UsageError, match=r"data\.batch, optimiser\.lr"):
+        other.resume()
+    with pytest.raises(UsageError, match="no such run"):
+        Trainer(small_recipe(), faces, tmp_path / "none", Team()).resume()
+    (tmp_path / "last.ckpt").write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match=r"last\.ckpt"):
+        other.resume()
+
+
+def test_nan_stops_and_the_checkpoint_stays(faces, tmp_path):
+    trainer = Trainer(small_recipe("run.save_minutes=0"), faces, tmp_path, Team())
+
+    def spoil(step, share, figures):
+        if step == 2:
+            trainer.recipe["run"]["save_minutes"] = 1e9
+            with torch.no_grad():
+                next(trainer.objective.generator.coarse.parameters()).fill_(math.nan)
+
+    with pytest.raises(ModelError, match="diverged at step 2"):
+        trainer.run(spoil)
+    state = load_state(tmp_path / "last.ckpt")
+    assert state["step"] == 1 and all(v.isfinite().all() for v in state["ema"].values())
+
+
+def test_a_failed_save_keeps_the_checkpoint_before(tmp_path, monkeypatch):
+    save_state(tmp_path / "last.ckpt", {"step": 1})
+
+    def full(state, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match="No space left"):
+        save_state(tmp_path / "last.ckpt", {"step": 2})
+    assert load_state(tmp_path / "last.ckpt") == {"step": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_runs_without_end_and_wrong_sizes_are_refused(data, tmp_path):
+    with pytest.raises(UsageError, match="--steps or --minutes"):
+        train(small_recipe("run.steps=0"), [data], tmp_path / "a")
+    with pytest.raises(ModelError, match="multiples of 256"):
+        train(read_recipe("pix2pix", ["data.size=64"]), [data], tmp_path / "b")
+    with pytest.raises(DataError, match="no training data"):
+        train(small_recipe(), [tmp_path / "gone"], tmp_path / "c")
+
+
+def test_contact_sheet_of_masks(data, tmp_path):
+    mask_sheet(small_recipe(), [data], tmp_path / "cache", tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (8 * 64, 4 * 64)
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+import torch
+torch.set_num_threads(1)
+from test_train_run import small_recipe
+from faceinpaint_train.run import train
+recipe = small_recipe("data.batch=1", "run.steps=2", "data.jitter.share=0")
+train(recipe, [Path(sys.argv[1])], Path(sys.argv[2]), device="cpu")
+"""
+
+
+def test_two_processes_share_the_work(data, tmp_path):
+    """Two gloo processes with batches of one end with equal weights, and write one set of figures."""
+    script = tmp_path / "go.py"
+    script.write_text(PROCESS)
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+               str(script), str(data), str(out), str(Path(__file__).parent)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2]
+    assert rows[-1]["samples"] == 4

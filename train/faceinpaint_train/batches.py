@@ -1,0 +1,106 @@
+"""Batches that depend on nothing but the seed and their number, made ahead in a thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from faceinpaint_cli.synthesis.irregular import draw_irregular
+from faceinpaint_cli.synthesis.patches import stamp
+from faceinpaint_cli.synthesis.shapes import draw_mask
+from faceinpaint_train.crops import Jitter, cut
+
+Batch = tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """What a batch is made of: `size` in pixels, `count` of samples per process, `shapes` and `patches` as kind
+    to share, `irregular` masks drawn in a share of the samples. Without patches the hole is only hidden.
+    """
+
+    size: int
+    count: int
+    seed: int
+    shapes: Mapping[str, float]
+    jitter: Jitter
+    patches: Mapping[str, float] = field(default_factory=dict)
+    irregular: Sequence[np.ndarray] = ()
+    irregular_share: float = 0.0
+    rank: int = 0
+    world: int = 1
+
+
+def sample_indices(plan: BatchPlan, step: int, available: int) -> np.ndarray:
+    """Which faces batch `step` of this process shows: every face once per epoch, in a new order each time."""
+    first = (step * plan.world + plan.rank) * plan.count
+    epochs, places = np.divmod(np.arange(first, first + plan.count), available)
+    orders = {int(e): np.random.default_rng([plan.seed, 1, int(e)]).permutation(available) for e in set(epochs)}
+    return np.array([orders[int(e)][place] for e, place in zip(epochs, places, strict=True)])
+
+
+def make_batch(faces: np.ndarray, plan: BatchPlan, step: int) -> Batch:
+    """Batch `step` of `faces` (N, 218, 178, 3) uint8: true and shown pictures (B, 3, S, S) uint8 and masks
+    (B, 1, S, S) bool. The shown picture is the true one where nothing is stamped over the hole."""
+    rng = np.random.default_rng([plan.seed, 2, plan.rank, step])
+    chosen = sample_indices(plan, step, len(faces))
+    truth = [cut(faces[i], plan.size, rng, plan.jitter) for i in chosen]
+    masks = [_mask(plan, rng) for _ in chosen]
+    shown = truth
+    if plan.patches:
+        others = truth[1:] + truth[:1]
+        shown = [
+            stamp(image, mask, rng, plan.patches, [other])
+            for image, mask, other in zip(truth, masks, others, strict=True)
+        ]
+    return _pictures(truth), _pictures(shown), torch.from_numpy(np.stack(masks))[:, None]
+
+
+def _mask(plan: BatchPlan, rng: np.random.Generator) -> np.ndarray:
+    if len(plan.irregular) and rng.random() < plan.irregular_share:
+        return draw_irregular(plan.size, plan.size, rng, plan.irregular)
+    return draw_mask(plan.size, plan.size, rng, plan.shapes)
+
+
+def _pictures(images: Sequence[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def prepared(make: Callable[[int], Batch], first: int, ahead: int = 4) -> Iterator[Batch]:
+    """make(`first`), make(`first` + 1), ... without end, made ahead in a thread whose errors are raised here."""
+    ready: queue.Queue = queue.Queue(ahead)
+    stopped = threading.Event()
+
+    def put(item: object) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        step = first
+        try:
+            while put(make(step)):
+                step += 1
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="batches")
+    thread.start()
+    try:
+        while True:
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()

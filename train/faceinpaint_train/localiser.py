@@ -1,0 +1,148 @@
+"""Training of the damage localiser: photographs, some stamped over, and where."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from faceinpaint_cli.models.networks.localiser import Localiser
+from faceinpaint_cli.synthesis.patches import stamp
+from faceinpaint_cli.synthesis.shapes import draw_mask
+from faceinpaint_train.batches import Batch, prepared
+
+
+@dataclass(frozen=True)
+class LocaliserPlan:
+    """What is learned from: pictures of `size` pixels, the share `clean` of them untouched."""
+
+    size: int = 192
+    count: int = 12
+    seed: int = 1
+    clean: float = 0.45
+    shapes: Mapping[str, float] = field(
+        default_factory=lambda: {
+            "square": 0.3,
+            "center": 0.05,
+            "rectangles": 0.25,
+            "ellipses": 0.12,
+            "polygons": 0.12,
+            "strokes": 0.16,
+        }
+    )
+    patches: Mapping[str, float] = field(
+        default_factory=lambda: {
+            "white": 0.25,
+            "solid": 0.2,
+            "noise": 0.12,
+            "stripes": 0.1,
+            "checker": 0.1,
+            "text": 0.08,
+            "gradient": 0.05,
+            "other": 0.1,
+        }
+    )
+
+
+def photograph(face: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A part of a canvas at a random scale, mirrored at even odds: (size, size, 3) uint8."""
+    height, width = face.shape[:2]
+    side = rng.uniform(0.45, 1.0) * width if rng.random() < 0.5 else width
+    x, y = rng.uniform(0, width - side), rng.uniform(0, height - side)
+    part = face[int(y) : int(y + side), int(x) : int(x + side)]
+    part = part[:, ::-1] if rng.random() < 0.5 else part
+    way = cv2.INTER_AREA if size < side else rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC])
+    picture = cv2.resize(np.ascontiguousarray(part), (size, size), interpolation=int(way))
+    gain = 1 + 0.2 * rng.uniform(-1, 1)
+    picture = np.clip(picture * gain + rng.uniform(-20, 20), 0, 255).astype(np.uint8)
+    if rng.random() < 0.08:
+        picture = np.ascontiguousarray(np.broadcast_to(picture.mean(2, keepdims=True), picture.shape), np.uint8)
+    return picture
+
+
+def make_batch(faces: np.ndarray, plan: LocaliserPlan, step: int) -> Batch:
+    """Batch `step`: images (B, 3, S, S) uint8 and where they are stamped (B, 1, S, S) bool."""
+    rng = np.random.default_rng([plan.seed, 3, step])
+    images, masks = [], []
+    for index in rng.integers(0, len(faces), plan.count):
+        picture = photograph(faces[index], plan.size, rng)
+        mask = np.zeros(picture.shape[:2], bool)
+        if rng.random() >= plan.clean:
+            mask = draw_mask(plan.size, plan.size, rng, plan.shapes)
+            neighbour = photograph(faces[rng.integers(0, len(faces))], plan.size, rng)
+            picture = stamp(picture, mask, rng, plan.patches, [neighbour])
+        if rng.random() < 0.4:
+            quality = int(rng.integers(55, 98))
+            _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+            picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        images.append(picture)
+        masks.append(mask)
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.from_numpy(np.stack(masks))[:, None]
+
+
+def loss_of(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy, over all pixels, and a quarter as much over the hardest tenth of each picture."""
+    each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").flatten(1)
+    hardest = each.topk(each.shape[1] // 10, dim=1).values
+    return each.mean() + 0.25 * hardest.mean()
+
+
+def train_localiser(
+    faces: np.ndarray, folder: Path, minutes: float, plan: LocaliserPlan, rate: float = 1.5e-3
+) -> Localiser:
+    """Train for `minutes` on `faces` (N, 218, 178, 3) uint8; figures go to `folder`/stats.jsonl.
+
+    Goes on from `folder`/last.ckpt where there is one. Returns the average of the weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(plan.seed)
+    net, ema = Localiser().to(memory_format=torch.channels_last), Localiser().eval()
+    ema.load_state_dict(net.state_dict())
+    optimiser = torch.optim.AdamW(net.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    step, elapsed = 0, 0.0
+    if (folder / "last.ckpt").exists():
+        state = torch.load(folder / "last.ckpt", weights_only=True)
+        net.load_state_dict(state["net"])
+        ema.load_state_dict(state["ema"])
+        optimiser.load_state_dict(state["optimiser"])
+        step, elapsed = state["step"], state["elapsed"]
+    source = prepared(lambda number: make_batch(faces, plan, number), step)
+    total: float = 0
+    while elapsed < 60 * minutes:
+        started = time.monotonic()
+        images, masks = next(source)
+        done = elapsed / 60 / minutes
+        for group in optimiser.param_groups:
+            group["lr"] = rate * min(1, (step + 1) / 100) * max(0.01, 0.5 * (1 + math.cos(math.pi * done)))
+        logits = net(images.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last))
+        loss = loss_of(logits, masks.float())
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        with torch.no_grad():
+            keep = min(0.998, (step + 1) / (step + 20))
+            torch._foreach_lerp_(list(ema.parameters()), list(net.parameters()), 1 - keep)
+        step += 1
+        elapsed += time.monotonic() - started
+        total += float(loss.detach())
+        if step % 100 == 0:
+            row: dict[str, Any] = {"step": step, "minutes": round(elapsed / 60, 2), "loss": total / 100}
+            with (folder / "stats.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            total = 0
+            state = {"net": net.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict()}
+            part = folder / "last.part"
+            torch.save(state | {"step": step, "elapsed": elapsed}, part)
+            part.replace(folder / "last.ckpt")
+    source.close()
+    return ema

@@ -1,0 +1,213 @@
+"""What one training step does: paired (pix2pix and its heirs) or unpaired (CycleGAN). No loop in here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from faceinpaint_cli.errors import ModelError
+from faceinpaint_cli.models.registry import build_discriminator, build_generator
+from faceinpaint_train import losses
+from faceinpaint_train.distributed import Team
+from faceinpaint_train.schedule import rate_factor
+
+Recipe = dict[str, Any]
+
+
+def precision_of(name: str, device: torch.device) -> torch.dtype | None:
+    """The type to autocast to; None for float32. auto is bf16 on CUDA, float32 on a CPU."""
+    if name == "bf16" or (name == "auto" and device.type == "cuda"):
+        return torch.bfloat16
+    return None
+
+
+class Objective:
+    """The generator, its judges, their optimisers, and one step of them on a batch.
+
+    Subclasses define `step(truth, shown, mask, number, progress) -> figures`: `truth` and `shown` (damaged, or
+    the same) are (N, 3, S, S) in [-1, 1], `mask` (N, 1, S, S), 1 = hole.
+    """
+
+    def __init__(self, recipe: Recipe, team: Team) -> None:
+        self.recipe, self.team = recipe, team
+        self.loss = recipe["loss"]
+        self.told = float(recipe["model"]["told"])
+        self.dtype = precision_of(recipe["run"]["precision"], team.device)
+        self.modules: dict[str, nn.Module] = {}
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self.generator = self.add("generator", build_generator(recipe["model"]["name"], **recipe["model"]["options"]))
+
+    def add(self, name: str, module: nn.Module) -> nn.Module:
+        module = module.to(self.team.device, memory_format=torch.channels_last)
+        self.modules[name] = module
+        return module
+
+    def add_optimiser(self, name: str, parameters: list[nn.Parameter], judge: bool = False) -> None:
+        o = self.recipe["optimiser"]
+        rate, betas = (o["lr_discriminator"], o["betas_discriminator"]) if judge else (o["lr"], o["betas"])
+        optimiser = torch.optim.AdamW(parameters, rate, betas=(betas[0], betas[1]), weight_decay=0.0)
+        for group in optimiser.param_groups:
+            group["highest"] = rate
+        self.optimisers[name] = optimiser
+
+    def set_rates(self, number: int, progress: float) -> float:
+        o = self.recipe["optimiser"]
+        factor = rate_factor(number, progress, o["warmup"], o["flat"])
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = group["highest"] * factor
+        return factor * o["lr"]
+
+    def descend(self, name: str, loss: Tensor) -> float:
+        """One step of optimiser `name` down `loss`; the gradient's norm before clipping."""
+        optimiser = self.optimisers[name]
+        optimiser.zero_grad(set_to_none=True)
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.team.average_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, self.recipe["optimiser"]["clip"])
+        if torch.isfinite(norm):
+            optimiser.step()
+        return float(norm)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.team.device.type, self.dtype or torch.float32, enabled=self.dtype is not None)
+
+    def step(self, truth: Tensor, shown: Tensor, mask: Tensor, number: int, progress: float) -> dict[str, float]:
+        raise NotImplementedError
+
+
+class Paired(Objective):
+    """L1, perceptual and adversarial terms between the prediction and the truth."""
+
+    def __init__(self, recipe: Recipe, team: Team) -> None:
+        super().__init__(recipe, team)
+        self.part = recipe["model"]["part"]
+        trained = self.generator if self.part == "whole" else getattr(self.generator, self.part, None)
+        if trained is None:
+            raise ModelError(f"generator {recipe['model']['name']!r} has no part {self.part!r}: set model.part=whole")
+        self.generator.requires_grad_(False)
+        trained.requires_grad_(True)
+        self.add_optimiser("generator", list(trained.parameters()))
+        self.discriminator: nn.Module | None = None
+        if recipe["discriminator"]["name"]:
+            judge = build_discriminator(recipe["discriminator"]["name"], **recipe["discriminator"]["options"])
+            self.discriminator = self.add("discriminator", judge)
+            self.add_optimiser("discriminator", list(judge.parameters()), judge=True)
+        self.perceptual: losses.PerceptualVgg16 | None = None
+        if self.loss["perceptual"]:
+            path = self.loss["perceptual_weights"]
+            network = losses.PerceptualVgg16(Path(path) if path else None, self.loss["perceptual_layers"])
+            self.perceptual = network.to(team.device, memory_format=torch.channels_last)
+
+    def predict(self, net: nn.Module, shown: Tensor, mask: Tensor) -> Tensor:
+        """At the resolution of the part that is trained."""
+        told = mask * self.told
+        if self.part == "coarse":
+            return net.coarse_picture(shown, told)[0]
+        return net(shown, told)
+
+    def step(self, truth: Tensor, shown: Tensor, mask: Tensor, number: int, progress: float) -> dict[str, float]:
+        loss = self.loss
+        with self.autocast():
+            whole = self.predict(self.generator, shown, mask)
+        whole = whole.float()
+        if whole.shape != truth.shape:
+            truth = F.interpolate(truth, size=whole.shape[2:], mode="area")
+            mask = F.interpolate(mask, size=whole.shape[2:], mode="area")
+        done = torch.lerp(truth, whole, mask)
+        terms = {"l1": losses.l1(whole, truth, mask, loss["hole"], loss["rest"])}
+        total = terms["l1"]
+        figures: dict[str, float] = {}
+        if self.discriminator is not None and loss["adversarial_weight"] and progress >= loss["adversarial_from"]:
+            figures |= self.judge(truth, done, mask)
+            with self.autocast():
+                scores, made = self.discriminator(done, mask)
+                with torch.no_grad():
+                    real = self.discriminator(truth, mask)[1]
+            terms["adversarial"] = losses.generator_loss(loss["adversarial"], scores.float())
+            total = total + loss["adversarial_weight"] * terms["adversarial"]
+            if loss["features"]:
+                terms["features"] = losses.feature_matching([m.float() for m in made], [r.float() for r in real])
+                total = total + loss["features"] * terms["features"]
+        if self.perceptual is not None and progress >= loss["perceptual_from"]:
+            pair = [done, truth]
+            if loss["perceptual_crop"]:
+                pair = losses.hole_crop(pair, mask, loss["perceptual_crop"])
+            with self.autocast():
+                terms["perceptual"] = self.perceptual(pair[0], pair[1])
+            total = total + loss["perceptual"] * terms["perceptual"]
+        figures |= {key: float(value.detach()) for key, value in terms.items()}
+        figures["loss"] = float(total.detach())
+        figures["gradient"] = self.descend("generator", total)
+        return figures
+
+    def judge(self, truth: Tensor, done: Tensor, mask: Tensor) -> dict[str, float]:
+        """One step of the discriminator."""
+        assert self.discriminator is not None
+        kind, weight = self.loss["adversarial"], self.loss["r1"]
+        real = truth.detach().requires_grad_(bool(weight))
+        with self.autocast():
+            real_scores = self.discriminator(real, mask)[0].float()
+            made_scores = self.discriminator(done.detach(), mask)[0].float()
+        total = losses.discriminator_loss(kind, real_scores, made_scores)
+        if weight:
+            total = total + weight * losses.r1_penalty(real_scores, real)
+        self.descend("discriminator", total)
+        return {"discriminator": float(total.detach())}
+
+
+class Cycle(Objective):
+    """CycleGAN (Zhu et al. 2017): damaged to whole and back, without pairs.
+
+    The whole faces of a batch are other faces than the damaged ones. Only the generator damaged -> whole is
+    kept; it is never told the mask.
+    """
+
+    def __init__(self, recipe: Recipe, team: Team) -> None:
+        super().__init__(recipe, team)
+        name, options = recipe["model"]["name"], recipe["model"]["options"]
+        self.breaker = self.add("breaker", build_generator(name, **options))
+        judge = recipe["discriminator"]
+        self.judges = {
+            key: self.add(key, build_discriminator(judge["name"], **judge["options"]))
+            for key in ("judge_whole", "judge_broken")
+        }
+        self.add_optimiser("generators", [*self.generator.parameters(), *self.breaker.parameters()])
+        self.add_optimiser("judges", [p for j in self.judges.values() for p in j.parameters()], judge=True)
+
+    def step(self, truth: Tensor, shown: Tensor, mask: Tensor, number: int, progress: float) -> dict[str, float]:
+        kind, weight = self.loss["adversarial"], self.loss["adversarial_weight"]
+        none = torch.zeros_like(mask)
+        whole = truth.roll(1, 0)
+        with self.autocast():
+            mended, broken = self.generator(shown, none), self.breaker(whole, none)
+            back_shown, back_whole = self.breaker(mended, none), self.generator(broken, none)
+            score_mended = self.judges["judge_whole"](mended, none)[0]
+            score_broken = self.judges["judge_broken"](broken, none)[0]
+        cycle = (back_shown.float() - shown).abs().mean() + (back_whole.float() - whole).abs().mean()
+        adversarial = losses.generator_loss(kind, score_mended.float())
+        adversarial = adversarial + losses.generator_loss(kind, score_broken.float())
+        total = weight * adversarial + self.loss["cycle"] * cycle
+        figures = {"cycle": float(cycle.detach()), "adversarial": float(adversarial.detach())}
+        figures["loss"] = float(total.detach())
+        figures["gradient"] = self.descend("generators", total)
+        with self.autocast():
+            scores = [
+                (self.judges[key](real, none)[0].float(), self.judges[key](made.detach(), none)[0].float())
+                for key, real, made in (("judge_whole", whole, mended), ("judge_broken", shown, broken))
+            ]
+        judged = torch.stack([losses.discriminator_loss(kind, real, made) for real, made in scores]).sum()
+        figures["discriminator"] = float(judged.detach())
+        self.descend("judges", judged)
+        return figures
+
+
+def build_objective(recipe: Recipe, team: Team) -> Objective:
+    return (Cycle if recipe["loss"]["cycle"] else Paired)(recipe, team)

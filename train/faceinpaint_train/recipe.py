@@ -1,0 +1,156 @@
+"""Recipes: TOML files that say how a model is trained, checked against the known settings."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from faceinpaint_cli.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Recipe = dict[str, Any]
+
+DEFAULTS: Recipe = {
+    "name": "",  # of the recipe
+    "seed": 1,
+    "model": {
+        "name": "base",
+        "options": {},  # of the network
+        "part": "whole",  # of `base`: whole, coarse or refine
+        "told": True,  # whether the network is given the mask (else blind: it sees the stamped picture)
+        "init": "",  # a .ckpt or .safetensors to start from
+        "prior_faces": 0,  # `base`: fit the face prior to so many faces first
+    },
+    "discriminator": {"name": "", "options": {}},
+    "data": {
+        "crop": "auto",  # canvas: CelebA's 178 x 218; align: MTCNN's landmarks; tight: MTCNN's box; auto
+        "size": 128,
+        "batch": 8,
+        "shapes": {"center": 1.0},  # kind of mask to share, see faceinpaint_cli.synthesis.shapes
+        "irregular": "",  # folder, zip or tar of mask images
+        "irregular_share": 0.0,
+        "patches": {},  # kind of patch stamped over the hole to share; empty: the hole is only hidden
+        "jitter": {"scale": 0.06, "shift": 0.03, "rotate": 5.0, "colour": 0.06, "share": 0.5},
+    },
+    "loss": {
+        "hole": 2.0,  # L1, weights inside the hole and everywhere
+        "rest": 0.2,
+        "adversarial": "hinge",  # vanilla, lsgan, hinge
+        "adversarial_weight": 0.0,
+        "adversarial_from": 0.0,  # share of the run after which the term counts
+        "r1": 0.0,
+        "features": 0.0,  # discriminator feature matching
+        "perceptual": 0.0,
+        "perceptual_from": 0.0,
+        "perceptual_layers": 7,
+        "perceptual_weights": "",  # safetensors of VGG16; empty: torchvision's
+        "perceptual_crop": 0,  # judge only so many pixels around the hole; 0: all
+        "cycle": 0.0,  # unpaired training between damaged and whole faces, with this weight
+    },
+    "optimiser": {
+        "lr": 4e-4,
+        "lr_discriminator": 2e-4,
+        "betas": [0.9, 0.98],
+        "betas_discriminator": [0.5, 0.99],
+        "warmup": 100,  # steps
+        "flat": 0.3,  # share of the run before the cosine
+        "clip": 1.0,
+        "ema": 0.998,
+    },
+    "run": {
+        "steps": 0,
+        "minutes": 0.0,
+        "validate_steps": 500,
+        "validate_faces": 200,
+        "save_minutes": 2.0,
+        "log_steps": 50,
+        "precision": "auto",  # fp32, bf16
+        "compile": False,
+        "threads": 0,  # of torch; 0: its own choice
+    },
+}
+
+FREE = {"model.options", "discriminator.options", "data.shapes", "data.patches"}
+"""Tables whose keys the recipe chooses."""
+
+
+def recipe_names() -> list[str]:
+    folder = resources.files("faceinpaint_train") / "recipes"
+    return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
+    """A recipe of the package by name, or a TOML file; `overrides` are "table.key=value", values as in TOML."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = Path(str(resources.files("faceinpaint_train"))) / "recipes" / f"{name_or_path}.toml"
+        if not path.is_file():
+            known = ", ".join(recipe_names())
+            raise UsageError(f"no recipe is named {name_or_path!r}: --recipe takes {known} or a .toml file")
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"recipe {path} cannot be read: {error}") from None
+    recipe = merge(DEFAULTS, told)
+    recipe["name"] = recipe["name"] or path.stem
+    for text in overrides:
+        recipe = merge(recipe, parse_override(text))
+    return recipe
+
+
+def parse_override(text: str) -> Recipe:
+    """ "a.b=1" as {"a": {"b": 1}}; what is no TOML value is taken as a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set takes key=value, such as run.steps=1000, not {text!r}")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return parsed
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any], prefix: str = "") -> Recipe:
+    """`base` with the values of `over`; unknown keys and values of another type are refused."""
+    result = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        where = f"{prefix}{key}"
+        if key not in base:
+            raise UsageError(f"unknown setting {where!r} (--set or recipe): known here are {', '.join(base)}")
+        known = base[key]
+        if where in FREE and isinstance(value, Mapping):
+            result[key] = dict(value)
+        elif isinstance(known, Mapping):
+            if not isinstance(value, Mapping):
+                raise UsageError(f"setting {where!r} is a table: set one of {where}.{', '.join(known) or 'KEY'}")
+            result[key] = {**known, **value} if where.startswith(tuple(FREE)) else merge(known, value, where + ".")
+        elif isinstance(known, float) and isinstance(value, int) and not isinstance(value, bool):
+            result[key] = float(value)
+        elif not isinstance(value, type(known)):
+            raise UsageError(f"setting {where!r} takes a {type(known).__name__}, not {value!r}")
+        else:
+            result[key] = value
+    return result
+
+
+def differing_keys(one: Mapping[str, Any], two: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Names of the settings whose values differ between two recipes."""
+    found = []
+    for key in sorted({*one, *two}):
+        a, b = one.get(key), two.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differing_keys(a, b, f"{prefix}{key}.")
+        elif json.dumps(a) != json.dumps(b):
+            found.append(prefix + key)
+    return found

@@ -1,0 +1,141 @@
+"""A training run from start to end, for the command line and for scripts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from faceinpaint_cli.errors import OutputError, UsageError
+from faceinpaint_cli.models.device import resolve_device
+from faceinpaint_train.batches import make_batch
+from faceinpaint_train.card import write_model
+from faceinpaint_train.distributed import Team, join_team
+from faceinpaint_train.faces import FaceSet, load_faces
+from faceinpaint_train.recipe import Recipe
+from faceinpaint_train.records import read_stats, save_plot
+from faceinpaint_train.trainer import Progress, Trainer, batch_plan, check_size
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    recipe: Recipe,
+    data: Sequence[Path],
+    folder: Path,
+    *,
+    device: str = "auto",
+    cache: Path | None = None,
+    resume: bool = False,
+    report: Progress | None = None,
+) -> dict[str, Any]:
+    """Train `recipe` on the pictures in `data` into `folder`; returns the facts of the run.
+
+    `folder` gets recipe.json, stats.jsonl, samples-*.png, last.ckpt, best.ckpt and at the end
+    model.safetensors, model-fp32.safetensors, MODEL_CARD.md and curves.png. SIGTERM and Ctrl-C save and end the
+    run early (facts["stopped"]). Under torchrun every process calls this alike. Raises UsageError for a run
+    without an end or a folder in use, DataError, ModelError, DeviceError and OutputError.
+    """
+    check_run(recipe, folder, resume)
+    cv2.setNumThreads(1)
+    with join_team(resolve_device(device)) as team:
+        faces = shared_faces(data, recipe["data"]["crop"], cache or folder / "cache", team)
+        trainer = Trainer(recipe, faces, folder, team)
+        if resume:
+            trainer.resume()
+        if team.leads:
+            (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+        with stopping(trainer):
+            trainer.run(report)
+        facts = {
+            "step": trainer.step,
+            "samples": trainer.step * trainer.plan.count * team.world,
+            "minutes": trainer.elapsed / 60,
+            "train": len(faces.train),
+            "val": len(faces.val),
+            "left_out": faces.left_out,
+            "data": ", ".join(path.name for path in data),
+            "stopped": trainer.stop,
+        }
+        if team.leads and not trainer.stop:
+            finish(trainer, facts)
+        return facts
+
+
+def check_run(recipe: Recipe, folder: Path, resume: bool) -> None:
+    if not recipe["run"]["steps"] and not recipe["run"]["minutes"]:
+        raise UsageError("this run would never end: set --steps or --minutes")
+    check_size(recipe)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"run folder {folder} cannot be made: {error.strerror}") from None
+    if not resume and (folder / "last.ckpt").exists():
+        raise UsageError(f"{folder} holds a run already: add --resume to go on with it, or give another -o")
+
+
+def shared_faces(data: Sequence[Path], crop: str, cache: Path, team: Team) -> FaceSet:
+    """The faces, built by the first process and then read by all."""
+    faces = load_faces(data, crop, cache) if team.leads else None
+    team.largest(0.0)  # the others wait here
+    return faces or load_faces(data, crop, cache)
+
+
+@contextlib.contextmanager
+def stopping(trainer: Trainer) -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C set `trainer.stop`; a second one ends at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if trainer.stop:
+            raise KeyboardInterrupt
+        log.warning("stopping after this step; the run can be continued with --resume")
+        trainer.stop = True
+
+    try:
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not in the main thread: the caller sets trainer.stop itself
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def finish(trainer: Trainer, facts: dict[str, Any]) -> None:
+    folder = trainer.folder
+    figures = next((r for r in reversed(read_stats(folder / "stats.jsonl")) if "psnr" in r), None)
+    count = min(len(trainer.faces.val), trainer.recipe["run"]["validate_faces"])
+    if figures:
+        facts |= {k: figures[k] for k in ("psnr", "psnr_hole", "ssim", "ssim_hole")} | {"count": count}
+        write_model(folder, trainer.average, trainer.recipe, facts)
+    save_plot(folder / "stats.jsonl", folder / "curves.png")
+
+
+def mask_sheet(recipe: Recipe, data: Sequence[Path], cache: Path, target: Path) -> None:
+    """A contact sheet of 32 samples as the recipe makes them: shown with the hole in grey where nothing is
+    stamped, as PNG."""
+    faces = load_faces(data, recipe["data"]["crop"], cache)
+    plan = batch_plan(recipe, Team())
+    tiles: list[np.ndarray] = []
+    step = 0
+    while len(tiles) < 32:
+        _, shown, mask = make_batch(faces.train, plan, step)
+        pictures = shown.permute(0, 2, 3, 1).numpy()
+        if not recipe["data"]["patches"]:
+            pictures = np.where(mask.permute(0, 2, 3, 1).numpy(), np.uint8(128), pictures)
+        tiles.extend(pictures)
+        step += 1
+    rows = [np.concatenate(tiles[i : i + 8], 1) for i in range(0, 32, 8)]
+    Image.fromarray(np.concatenate(rows)).save(target)
+

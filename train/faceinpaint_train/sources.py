@@ -1,0 +1,80 @@
+"""Pictures out of folders, zips and tars, with the official CelebA test partition always left out."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from faceinpaint_cli.errors import DataError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+PARTITION_FILE = "list_eval_partition.txt"
+CELEBA_NAME = re.compile(r"(\d{6})\.(jpg|png)")
+CELEBA_VALIDATION, CELEBA_TEST, CELEBA_END = 162_771, 182_638, 202_600
+"""First numbers of CelebA's official validation and test partitions, and the number after the last."""
+HELD_OUT = 0.02
+"""Share of the pictures without an official partition that is held out for validation."""
+
+
+def read_source(path: Path, partitions: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of every picture in a folder, zip or tar that is not of a test partition, in name order.
+
+    A `list_eval_partition.txt` found in it fills `partitions` (name to train, val or test) first.
+    """
+    try:
+        if path.is_dir():
+            files = {str(PurePosixPath(p.relative_to(path))): p for p in sorted(path.rglob("*")) if p.is_file()}
+            yield from _chosen(list(files), lambda name: files[name].read_bytes(), partitions)
+        elif zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = sorted(i.filename for i in archive.infolist() if not i.is_dir())
+                yield from _chosen(names, archive.read, partitions)
+        elif path.is_file() and tarfile.is_tarfile(path):
+            with tarfile.open(path) as archive:
+                members = {m.name: m for m in archive if m.isfile()}
+                yield from _chosen(sorted(members), lambda n: _read(archive, members[n]), partitions)
+        else:
+            raise DataError(f"{path} is no folder, zip or tar of pictures: give one as DATA")
+    except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as training data: {error}") from None
+
+
+def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    return file.read() if file else b""
+
+
+def _chosen(names: list[str], read, partitions: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    for name in names:
+        if PurePosixPath(name).name == PARTITION_FILE:
+            partitions.update(parse_partitions(read(name).decode("utf-8", "replace")))
+    for name in names:
+        if PurePosixPath(name).suffix.lower() in SUFFIXES and partition_of(name, partitions) != "test":
+            yield name, read(name)
+
+
+def parse_partitions(text: str) -> dict[str, str]:
+    """CelebA's `name number` lines as name to train (0), val (1) or test (2)."""
+    kinds = {"0": "train", "1": "val", "2": "test"}
+    rows = (line.replace(",", " ").split() for line in text.splitlines())
+    return {row[0]: kinds[row[1]] for row in rows if len(row) == 2 and row[1] in kinds}
+
+
+def partition_of(name: str, partitions: dict[str, str]) -> str:
+    """train, val or test: by the partition file, else by CelebA's numbers, else a fixed 2 % by name to val."""
+    bare = PurePosixPath(name).name
+    if bare in partitions:
+        return partitions[bare]
+    match = CELEBA_NAME.fullmatch(bare)
+    if match and 1 <= int(match[1]) < CELEBA_END:
+        number = int(match[1])
+        return "test" if number >= CELEBA_TEST else "val" if number >= CELEBA_VALIDATION else "train"
+    return "val" if held_out(name) else "train"
+
+
+def held_out(name: str) -> bool:
+    return zlib.crc32(PurePosixPath(name).name.encode()) % 10_000 < 10_000 * HELD_OUT

@@ -1,0 +1,58 @@
+"""Checkpoints of a run: everything that the next step depends on, written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from faceinpaint_cli.errors import ModelError, OutputError, UsageError
+from faceinpaint_cli.models.checkpoint import load_generator
+from faceinpaint_train.recipe import Recipe, differing_keys
+
+MAY_DIFFER = tuple(
+    f"run.{key}" for key in ("minutes", "save_minutes", "threads", "log_steps", "validate_steps", "validate_faces")
+)
+"""Settings that a resumed run may change: they leave the steps themselves as they were. `run.steps` is not
+among them, since the learning rate falls towards it."""
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write beside and rename: whatever happens, `path` is the old checkpoint or the new one."""
+    part = path.with_suffix(".part")
+    try:
+        torch.save(state, part)
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"checkpoint {path} cannot be written ({error}); the one before is kept") from None
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(f"--resume needs {path}: there is no such run") from None
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise ModelError(f"checkpoint {path} is broken ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # unpickling of foreign bytes raises pickle.UnpicklingError and others
+        raise ModelError(f"{path} is no checkpoint of a training run ({type(error).__name__})") from None
+
+
+def check_same_recipe(saved: Recipe, now: Recipe) -> None:
+    """UsageError that names every setting in which a resumed run would differ."""
+    keys = [key for key in differing_keys(saved, now) if key not in MAY_DIFFER]
+    if keys:
+        raise UsageError(f"--resume with other settings than the run began with: {', '.join(keys)}; set them as before")
+
+
+def load_initial(net: nn.Module, path: Path) -> None:
+    """Start `net` from a run's .ckpt (its averaged weights) or from a .safetensors model of the same network."""
+    state = load_generator(path).module.state_dict() if path.suffix == ".safetensors" else load_state(path)["ema"]
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"model.init {path} is of another network: {reason}") from None
