@@ -56,7 +56,9 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
             for result in _do(pending, config, stages, progress):
                 results.append(result)
                 if result.status == "failed":
-                    tqdm.write(f"faceinpaint: {result.input}: {result.error}", file=click.get_text_stream("stderr"))
+                    error = result.error or ""
+                    named = error if result.input in error else f"{result.input}: {error}"
+                    tqdm.write(f"faceinpaint: {named}", file=click.get_text_stream("stderr"))
         except KeyboardInterrupt:
             click.echo(f"faceinpaint: interrupted; {_summary(results)} of {len(jobs)}; go on with --resume", err=True)
             raise
