@@ -18,9 +18,9 @@ from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media import h264_nal, tolerant
 from faceinpaint_cli.media.planes import same_samples
 from faceinpaint_cli.media.smart_render import RenderPlan
-from faceinpaint_cli.media.video_index import NO_TIME, VideoIndex, open_video
+from faceinpaint_cli.media.video_index import NO_TIME, VideoIndex, nth_video, open_video
 from faceinpaint_cli.media.video_reader import DecodeLog, read_frames, read_packets
-from faceinpaint_cli.media.video_writer import Written
+from faceinpaint_cli.media.video_writer import Written, is_cover
 
 ROUNDED_TIMES = {"matroska": Fraction(1, 1000), "webm": Fraction(1, 1000), "flv": Fraction(1, 1000)}
 """Containers that round times, to this many seconds."""
@@ -55,20 +55,25 @@ def audit(source: VideoIndex, output: Path, plan: RenderPlan | None, written: Wr
         found.facts["why_full"] = plan.why_full
     if written.left_out:
         found.facts["left_out"] = written.left_out
-    pairs = dict(written.streams)
-    shift = None
+    shift: Fraction | None = None
+    with open_video(source.path) as before, open_video(output) as after:
+        pairs = _counterparts(before, after, [source.stream, *written.copied])
+    number = pairs.pop(source.stream)
     with open_video(output) as after:
         same_kind = after.format.name == source.format
-        tolerance = ROUNDED_TIMES.get(after.format.name.split(",")[0], Fraction(0))
-        if plan is not None:
-            video = after.streams[pairs.pop(source.stream)]
-            tolerance = tolerance or (Fraction(0) if video.time_base == source.time_base else video.time_base)
+        tolerance: Fraction = ROUNDED_TIMES.get(after.format.name.split(",")[0], Fraction(0))
+        if plan is None:
+            pairs[source.stream] = number
+        else:
+            video = nth_video(after, number)
+            if not tolerance and video.time_base and video.time_base != source.time_base:
+                tolerance = video.time_base
             shift = _compare_frames(source, after, video, plan, written, tolerance, found)
     with open_video(source.path) as before, open_video(output) as after:
         _compare_packets(before, after, pairs, shift, tolerance, found)
     with open_video(source.path) as before, open_video(output) as after:
-        pair = before.streams[source.stream], after.streams[written.streams[source.stream]]
-        different = _facts_that_differ(source, before, after, *pair)
+        different = _facts_that_differ(source, before, after, number)
+        same_kind &= nth_video(after, number).codec_context.codec.canonical_name == source.codec
     (found.problems if same_kind else found.notes).extend(different)
     return found
 
@@ -79,6 +84,27 @@ def require(found: Findings, output: Path) -> None:
         raise AuditError(f"{output.name}: the finished video is not what it should be: "
                          f"{'; '.join(found.problems[:3])}; nothing was written; try --render full, or an --output "
                          "that ends in .mkv")
+
+
+def _counterparts(before: av.container.InputContainer, after: av.container.InputContainer,
+                  numbers: list[int]) -> dict[int, int]:
+    """For streams of the source the streams of the output: the first video for the first, and so on. (Containers
+    put streams of their own, such as chapter titles, between, and covers last.)"""
+
+    def kind(stream: av.stream.Stream) -> tuple[str, bool]:
+        return stream.type, is_cover(stream)
+
+    waiting: dict[tuple[str, bool], list[int]] = {}
+    for stream in after.streams:
+        waiting.setdefault(kind(stream), []).append(stream.index)
+    pairs = {}
+    for number in sorted(numbers):
+        others = waiting.get(kind(before.streams[number]))
+        if not others:
+            raise AuditError(f"{after.name}: stream {number} ({before.streams[number].type}) is missing; give an "
+                             "--output that ends in .mkv")
+        pairs[number] = others.pop(0)
+    return pairs
 
 
 def _compare_frames(source: VideoIndex, container: av.container.InputContainer, stream: av.VideoStream,
@@ -98,7 +124,7 @@ def _compare_frames(source: VideoIndex, container: av.container.InputContainer, 
         if frame is None or number is None:
             continue
         if frame.pts is not None:
-            away = frame.pts * stream.time_base - int(source.times[number]) * source.time_base
+            away = frame.pts * (stream.time_base or Fraction(1)) - int(source.times[number]) * source.time_base
             shift = away if shift is None else shift
             late += abs(away - shift) > tolerance
         if kept[number]:
@@ -178,8 +204,7 @@ def _read_streams(container: av.container.InputContainer, numbers: list[int]) ->
         context = stream.codec_context
         codec = context.name if context is not None else stream.type
         prefix = h264_nal.length_size(codec, context.extradata) if codec in ("h264", "hevc") and context else 0
-        picture = bool(stream.disposition & av.stream.Disposition.attached_pic)
-        streams[number] = _Stream(codec, stream.time_base or Fraction(1), prefix, picture)
+        streams[number] = _Stream(codec, stream.time_base or Fraction(1), prefix, is_cover(stream))
     if streams:
         for packet in read_packets(container, *(container.streams[n] for n in numbers)):
             streams[packet.stream_index].add(packet)
@@ -199,20 +224,21 @@ def _payload(data: bytes, codec: str, prefix: int) -> bytes:
 
 
 def _facts_that_differ(source: VideoIndex, before: av.container.InputContainer, after: av.container.InputContainer,
-                       a: av.VideoStream, b: av.VideoStream) -> list[str]:
+                       number: int) -> list[str]:
     """Names and values of what describes the video and is not the same in both files."""
+    a, b = nth_video(before, source.stream), nth_video(after, number)
     different = []
     for name in ("width", "height", "color_range", "color_primaries", "color_trc", "colorspace"):
         x, y = getattr(a.codec_context, name), getattr(b.codec_context, name)
         if x != y:
             different.append(f"{name} is {y} instead of {x}")
-    x, y = a.codec_context.sample_aspect_ratio or 1, b.codec_context.sample_aspect_ratio or 1
+    x, y = a.sample_aspect_ratio or 1, b.sample_aspect_ratio or 1
     if x != y:
         different.append(f"pixel aspect is {y} instead of {x}")
     rotation = next((f.rotation for f in _decoded(after, b, DecodeLog())), 0)
     if (rotation - source.rotation) % 360:
         different.append(f"rotation is {rotation} instead of {source.rotation} degrees")
-    chapters = [[(c["start"] * c["time_base"], c["metadata"].get("title")) for c in f.chapters()]
+    chapters = [[(c["start"] * (c["time_base"] or 1), c["metadata"].get("title")) for c in f.chapters()]
                 for f in (before, after)]
     if chapters[0] != chapters[1]:
         different.append(f"chapters are {chapters[1][:3]} instead of {chapters[0][:3]}")

@@ -14,7 +14,7 @@ from av.codec.context import Flags
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import InputError, OutputError, UsageError
 from faceinpaint_cli.media.planes import FULL_RANGE, can_paste, depth
-from faceinpaint_cli.media.video_index import VideoIndex
+from faceinpaint_cli.media.video_index import VideoIndex, reason
 
 log = logging.getLogger(__name__)
 
@@ -87,14 +87,18 @@ class Encoder:
         Raises OutputError where it cannot be had (a hardware encoder without its hardware, say).
         """
         context = av.CodecContext.create(self.name, "w")
+        assert isinstance(context, av.VideoCodecContext)
         self.configure(context, source)
         if global_header:
             context.flags |= Flags.global_header
+        if self.name == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # only errors; it writes to stderr past every log setting
         try:
             context.open()
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise OutputError(f"encoder {self.name} cannot be used for {self.pixel_format} {source.width} x "
-                              f"{source.height} here ({error}); choose another --codec") from error
+            what = f"{self.pixel_format} {source.width} x {source.height}"
+            raise OutputError(f"encoder {self.name} cannot be used for {what} here ({reason(error)}); choose another "
+                              "--codec, --preset or --crf") from error
         return context
 
 
@@ -131,6 +135,8 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
             options["x264-params"] = f"{INTERLACED[source.look.field_order]}=1"
     if name == "prores_ks" and source.look.profile in PRORES_PROFILES:
         options["profile"] = PRORES_PROFILES[source.look.profile]
+    if container_format == "avi":  # it has no times of display, so pictures must come in their order
+        options |= {"x265-params": "log-level=error:bframes=0"} if name == "libx265" else {"bf": "0"}
     rate = source.rate
     if name in ("mpeg1video", "mpeg2video"):
         rate = min(MPEG_RATES, key=lambda r: abs(r - source.rate))

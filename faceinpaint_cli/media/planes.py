@@ -29,6 +29,8 @@ def can_paste(pixel_format: str) -> bool:
     if pixel_format in PACKED_RGB:
         return True
     f = av.VideoFormat(pixel_format, 16, 16)
+    if not f.components:  # a surface of a graphics card
+        return False
     one_each = len({c.plane for c in f.components}) == len(f.components)
     deep = max(c.bits for c in f.components)
     return one_each and not (f.has_palette or f.is_bit_stream or f.is_bayer or (deep > 8 and f.is_big_endian)
@@ -79,7 +81,8 @@ class ToRgb:
 def plane_array(frame: av.VideoFrame, index: int, dtype: type = np.uint8) -> np.ndarray:
     """The samples of a plane, (rows, samples) without the padding at the end of the lines; a view."""
     plane = frame.planes[index]
-    lines = np.frombuffer(plane, np.uint8)[: plane.height * plane.line_size].reshape(plane.height, plane.line_size)
+    size = plane.height * plane.line_size
+    lines = np.frombuffer(memoryview(plane), np.uint8)[:size].reshape(plane.height, plane.line_size)
     return lines.view(dtype)[:, : _samples(frame, index)]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from faceinpaint_cli.media import h264_nal
 from faceinpaint_cli.media.encoders import Encoder
-from faceinpaint_cli.media.video_index import NO_TIME, Group, VideoIndex, open_video
+from faceinpaint_cli.media.video_index import NO_TIME, Group, VideoIndex, nth_video, open_video
 from faceinpaint_cli.media.video_reader import Span, read_packets
 
 SEGMENT_FRAMES = 250
@@ -95,7 +95,7 @@ def free_parameter_set(extradata: bytes | None, first_packet: bytes) -> int:
 
 def _free_number(source: VideoIndex) -> int:
     with open_video(source.path) as container:
-        stream = container.streams[source.stream]
+        stream = nth_video(container, source.stream)
         first = next(read_packets(container, stream))
         return free_parameter_set(stream.codec_context.extradata, bytes(first))
 

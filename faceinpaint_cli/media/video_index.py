@@ -57,9 +57,9 @@ class VideoIndex:
     """The video stream of `path` that is repaired.
 
     `width`, `height` are coded pixels; `rotation` in degrees counter-clockwise brings them upright on display.
-    `pts`, `dts`, `durations` (int64, in `time_base` seconds, NO_TIME where not given) are per packet, in the order
-    of the file; `times` are the times of the shown frames, ascending, and `exact` says whether they are the
-    file's own (else they are made from the decoding times or the rate).
+    `pts`, `dts`, `durations` (int64, in `time_base` seconds, NO_TIME where not given and not to be told from the
+    others) are per packet, in the order of the file; `times` are the times of the shown frames, ascending, and
+    `exact` says whether they are the file's own (else they are made from the decoding times or the rate).
     """
 
     path: Path
@@ -102,6 +102,11 @@ class VideoIndex:
         return max(int(self.durations[last]), 0) or round(1 / self.rate / self.time_base)
 
 
+def reason(error: Exception) -> str:
+    """What a library's error says, without its numbers and paths."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 @contextmanager
 def open_video(path: Path) -> Iterator[av.container.InputContainer]:
     """The opened file; InputError where it is none."""
@@ -114,9 +119,8 @@ def open_video(path: Path) -> Iterator[av.container.InputContainer]:
     except PermissionError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); allow reading it") from error
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{path}: expected a video, cannot be opened as one ({error.strerror or error}); it is "
-                         "broken off, damaged or of another kind" if isinstance(error, OSError) else
-                         f"{path}: expected a video, cannot be opened as one ({error})") from error
+        raise InputError(f"{path}: expected a video, cannot be opened as one ({reason(error)}); it is broken off, "
+                         "damaged or of another kind, get it again or leave it out") from error
     with container:
         yield container
 
@@ -136,6 +140,13 @@ def video_stream(container: av.container.InputContainer, path: Path) -> av.Video
     return best if best in readable else readable[0]
 
 
+def nth_video(container: av.container.InputContainer, number: int) -> av.VideoStream:
+    """Stream `number` of a file, which is a video stream."""
+    stream = container.streams[number]
+    assert isinstance(stream, av.VideoStream)
+    return stream
+
+
 def index_video(path: Path) -> VideoIndex:
     """Read the packets of a video, without decoding them.
 
@@ -144,7 +155,8 @@ def index_video(path: Path) -> VideoIndex:
     with open_video(path) as container:
         stream = video_stream(container, path)
         context = stream.codec_context
-        prefix = h264_nal.length_size(context.name, context.extradata)
+        codec = context.codec.canonical_name  # not that of the decoder, such as libdav1d
+        prefix = h264_nal.length_size(codec, context.extradata)
         pts, dts, durations = array("q"), array("q"), array("q")
         starts, discarded = array("b"), array("b")
         try:
@@ -154,7 +166,7 @@ def index_video(path: Path) -> VideoIndex:
                 pts.append(NO_TIME if packet.pts is None else packet.pts)
                 dts.append(NO_TIME if packet.dts is None else packet.dts)
                 durations.append(packet.duration or 0)
-                starts.append(packet.is_keyframe and starts_group(context.name, bytes(packet), prefix))
+                starts.append(packet.is_keyframe and starts_group(codec, bytes(packet), prefix))
                 discarded.append(packet.is_discard)
         except av.FFmpegError as error:
             log.warning("%s: reading stopped at packet %d (%s)", path, len(pts), error)
@@ -167,10 +179,12 @@ def index_video(path: Path) -> VideoIndex:
         times, exact = _shown_times(arrays[0], arrays[1], skip, time_base, rate)
         first = np.frombuffer(starts, np.int8) > 0
         groups = _groups(arrays[0], first, len(times)) if exact and not skip.any() else ()
+        if exact:
+            arrays[1] = _with_decoding_times(arrays[0], arrays[1], time_base, rate)
         first_frame = _first_frame(container, stream)
         return VideoIndex(
-            path=path, stream=stream.index, format=container.format.name, codec=context.name,
-            width=context.width, height=context.height, look=_look(context, first_frame),
+            path=path, stream=stream.index, format=container.format.name, codec=codec,
+            width=context.width, height=context.height, look=_look(stream, first_frame),
             rotation=0 if first_frame is None else round(first_frame.rotation / 90) * 90 % 360,
             time_base=time_base, rate=rate, pts=arrays[0], dts=arrays[1], durations=arrays[2], times=times,
             exact=exact, groups=groups or (Group((0, len(pts)), (0, len(times))),),
@@ -202,6 +216,29 @@ def _shown_times(pts: np.ndarray, dts: np.ndarray, skip: np.ndarray, time_base: 
     return np.array([round(i * step) for i in range(len(pts))], np.int64), False
 
 
+def decoding_times(times: np.ndarray, delay: int, step: int) -> np.ndarray:
+    """When packets of frames shown at `times` (ascending) are decoded: as the frame `delay` places earlier is shown.
+
+    With a delay of as many places as pictures are reordered at most, none is decoded after it is shown; the
+    first ones are decoded before the video starts, `step` apart.
+    """
+    lead = times[:1] - max(1, step) * np.arange(delay, 0, -1)
+    return np.concatenate([lead, times])[: len(times)]
+
+
+def _with_decoding_times(pts: np.ndarray, dts: np.ndarray, time_base: Fraction, rate: Fraction) -> np.ndarray:
+    """`dts` with what is missing filled in. (Matroska stores none; its reader guesses all but the first few.)"""
+    missing = dts == NO_TIME
+    if not missing.any():
+        return dts
+    ranks = np.empty(len(pts), np.int64)
+    ranks[np.argsort(pts, kind="stable")] = np.arange(len(pts))
+    delay = int((np.arange(len(pts)) - ranks).max())
+    made = decoding_times(np.sort(pts), delay, round(1 / rate / time_base))
+    filled = np.where(missing, made, dts)
+    return filled if (np.diff(filled) > 0).all() else made
+
+
 def _groups(pts: np.ndarray, first: np.ndarray, frames: int) -> tuple[Group, ...]:
     """Cut before each key packet that is shown after all that come before it, and before all that follow."""
     if len(pts) != frames:
@@ -213,10 +250,11 @@ def _groups(pts: np.ndarray, first: np.ndarray, frames: int) -> tuple[Group, ...
     return tuple(Group((a, b), (a, b)) for a, b in pairwise(edges))
 
 
-def _look(context: av.VideoCodecContext, frame: av.VideoFrame | None) -> Look:
+def _look(stream: av.VideoStream, frame: av.VideoFrame | None) -> Look:
+    context = stream.codec_context
     return Look(
         pixel_format=frame.format.name if frame is not None else context.pix_fmt or "",
-        aspect=context.sample_aspect_ratio, color_range=int(context.color_range),
+        aspect=stream.sample_aspect_ratio, color_range=int(context.color_range),
         color_primaries=int(context.color_primaries), color_trc=int(context.color_trc),
         colorspace=int(context.colorspace), field_order=int(context.field_order), profile=context.profile,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import av
@@ -9,22 +10,29 @@ import numpy as np
 
 from faceinpaint_cli.media.segments import EncodedPacket, SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
-from faceinpaint_cli.media.video_index import VideoIndex
+from faceinpaint_cli.media.video_index import NO_TIME, VideoIndex, decoding_times
 
 Feed = Callable[["av.Packet | None"], Iterator[av.Packet]]
 """Takes each video packet of the source, then None; gives the packets to be written at that place."""
 
 
-def copied(packet: av.Packet | None) -> Iterator[av.Packet]:
+def copied(source: VideoIndex) -> Feed:
     """Every packet as it is."""
-    if packet is not None:
-        yield packet
+    place = itertools.count()
+
+    def feed(packet: av.Packet | None) -> Iterator[av.Packet]:
+        if packet is not None:
+            yield _timed(source, packet, next(place))
+
+    return feed
 
 
 def encoded(source: VideoIndex, plan: RenderPlan, store: SegmentStore) -> Feed:
     """The encoded segments in place of all packets, one for one, what is left over at the end."""
     frames = written_frames(source, plan, store)
-    dts = decoding_times(source, frames, max((f.delay for f in store.facts.values()), default=0))
+    times = source.times[frames]
+    step = int(np.diff(times).min()) if len(times) > 1 else source.duration_of(0)
+    dts = decoding_times(times, max((f.delay for f in store.facts.values()), default=0), step)
     ready = (_packet(source, p, p.data, int(dts[i])) for i, p in enumerate(_encoded_packets(plan, store)))
 
     def feed(packet: av.Packet | None) -> Iterator[av.Packet]:
@@ -55,7 +63,7 @@ def joined(source: VideoIndex, plan: RenderPlan, store: SegmentStore, joiner: Jo
         nonlocal waiting, place
         place += 1
         if packet is not None and kept[place]:
-            yield packet
+            yield _timed(source, packet, place)
             return
         while waiting is not None and (packet is None or waiting.frame <= place):
             yield _packet(source, waiting, joiner.pack(waiting.data), int(source.dts[waiting.frame]))
@@ -74,21 +82,16 @@ def written_frames(source: VideoIndex, plan: RenderPlan | None, store: SegmentSt
     return sorted(numbers)
 
 
-def decoding_times(source: VideoIndex, frames: list[int], delay: int) -> np.ndarray:
-    """When the packets of these frames are decoded: as the frame `delay` places earlier is shown.
-
-    With a delay of as many places as the encoder reorders at most, no packet is decoded after it is shown; the
-    first ones are decoded before the video starts, one frame apart.
-    """
-    times = source.times[frames]
-    step = int(np.diff(times).min()) if len(times) > 1 else source.duration_of(frames[0]) if frames else 1
-    lead = times[:1] - max(1, step) * np.arange(delay, 0, -1)
-    return np.concatenate([lead, times])[: len(times)]
-
-
 def _encoded_packets(plan: RenderPlan, store: SegmentStore) -> Iterator[EncodedPacket]:
     for start, _ in plan.segments:
         yield from store.packets(start)
+
+
+def _timed(source: VideoIndex, packet: av.Packet, place: int) -> av.Packet:
+    """The packet, with a decoding time if its file gives none: mp4 needs one."""
+    if packet.dts is None and source.dts[place] != NO_TIME:
+        packet.dts = int(source.dts[place])
+    return packet
 
 
 def _packet(source: VideoIndex, encoded: EncodedPacket, data: bytes, dts: int) -> av.Packet:

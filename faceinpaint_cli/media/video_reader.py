@@ -11,7 +11,7 @@ import av
 
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
-from faceinpaint_cli.media.video_index import Group, VideoIndex, open_video
+from faceinpaint_cli.media.video_index import Group, VideoIndex, nth_video, open_video
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def read_frames(source: VideoIndex, spans: Sequence[Span], problems: DecodeLog) 
     Raises InputError where the size of the picture changes.
     """
     with open_video(source.path) as container:
-        stream = container.streams[source.stream]
+        stream = nth_video(container, source.stream)
         context = stream.codec_context
         tolerant.configure(context, threads=True)
         packets = read_packets(container, stream)

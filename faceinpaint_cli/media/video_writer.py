@@ -14,7 +14,7 @@ from faceinpaint_cli.media import video_packets
 from faceinpaint_cli.media.encoders import Encoder
 from faceinpaint_cli.media.segments import SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
-from faceinpaint_cli.media.video_index import VideoIndex, open_video
+from faceinpaint_cli.media.video_index import VideoIndex, nth_video, open_video, reason
 from faceinpaint_cli.media.video_reader import read_packets
 
 log = logging.getLogger(__name__)
@@ -23,17 +23,18 @@ OF_THE_CONTAINER = frozenset(("major_brand", "minor_version", "compatible_brands
 """Metadata that a muxer writes about itself, not about the content."""
 STATISTICS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "SOURCE_ID")
 """Matroska tags that describe the packets as they were."""
+GLOBAL_HEADER = 0x40  # AVFMT_GLOBALHEADER: parameter sets stand in the header of the file, not in the packets
+MATROSKA = frozenset(("matroska", "webm"))
 MOV_FAMILY = frozenset(("mp4", "mov", "ipod", "3gp", "3g2", "f4v", "psp", "ismv"))
 
 
 @dataclass
 class Written:
     """What went into an output: `frames` are the numbers of the source's frames in it, in order of display;
-    `streams` maps source to output stream numbers; `left_out` says which could not be carried, and
-    why."""
+    `copied` the numbers of the source's other streams in it; `left_out` says which could not be carried, and why."""
 
     frames: list[int] = field(default_factory=list)
-    streams: dict[int, int] = field(default_factory=dict)
+    copied: list[int] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
@@ -48,7 +49,7 @@ def container_format(path: Path) -> str:
 
 
 def wants_global_header(format_name: str) -> bool:
-    return bool(av.ContainerFormat(format_name, "w").flags & av.format.Flags.global_header.value)
+    return bool(av.ContainerFormat(format_name, "w").flags & GLOBAL_HEADER)
 
 
 def write_video(source: VideoIndex, target: Path, format_name: str, plan: RenderPlan | None = None,
@@ -64,8 +65,8 @@ def write_video(source: VideoIndex, target: Path, format_name: str, plan: Render
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, OSError) and error.errno and error.errno > 0:
             raise
-        raise OutputError(f"{target.suffix} cannot hold this video ({error}); give an --output that ends in .mkv, or "
-                          "another --codec") from error
+        raise OutputError(f"{target.suffix} cannot hold this video ({reason(error)}); give an --output that ends in "
+                          ".mkv, or another --codec") from error
 
 
 class _Assembly:
@@ -74,7 +75,7 @@ class _Assembly:
         self.source, self.incoming, self.out = source, incoming, out
         self.plan, self.encoder, self.store = plan, encoder, store
         self.written = Written()
-        self.video_in = incoming.streams[source.stream]
+        self.video_in = nth_video(incoming, source.stream)
         self.joiner = Joiner(source.codec, self.video_in.codec_context.extradata)
 
     def write(self) -> Written:
@@ -95,13 +96,14 @@ class _Assembly:
 
     def _feed(self) -> video_packets.Feed:
         if self.plan is None or self.store is None:
-            return video_packets.copied
+            return video_packets.copied(self.source)
         if self.plan.smart:
             return video_packets.joined(self.source, self.plan, self.store, self.joiner)
         return video_packets.encoded(self.source, self.plan, self.store)
 
     def _copy_container_facts(self) -> None:
-        self.out.metadata.update({k: v for k, v in self.incoming.metadata.items() if k not in OF_THE_CONTAINER})
+        self.out.metadata.update({k: v for k, v in self.incoming.metadata.items()
+                                  if k.lower() not in OF_THE_CONTAINER})
         chapters = self.incoming.chapters()
         if chapters:
             self.out.set_chapters(chapters)
@@ -111,17 +113,20 @@ class _Assembly:
         for stream in self.incoming.streams:
             if stream.index == self.source.stream:
                 outputs[stream.index] = self._add_video()
-            elif stream.type == "attachment":
-                self._attach(stream)
+            elif isinstance(stream, av.stream.AttachmentStream):
+                self._attach(stream, stream.mimetype or "application/octet-stream", stream.data)
+            elif is_cover(stream) and self.out.format.name in MATROSKA:
+                self._attach(stream, "image/png" if stream.codec_context.name == "png" else "image/jpeg",
+                             _only_packet(self.source.path, stream.index))
+                self.written.copied.append(stream.index)
             else:
                 added = self._add_copy(stream)
                 if added is not None:
                     outputs[stream.index] = added
-        self.written.streams = {i: s.index for i, s in outputs.items()}
+        self.written.copied += [i for i in outputs if i != self.source.stream]
         return outputs
 
     def _add_video(self) -> av.VideoStream:
-        stream: av.VideoStream
         if self.plan is None or self.plan.smart:
             stream = self.out.add_stream_from_template(self.video_in, opaque=True)
             if self.out.format.name in self.source.format.split(","):
@@ -132,7 +137,9 @@ class _Assembly:
                     stream.codec_context.extradata = self.joiner.extradata(first.data)
         else:
             assert self.encoder is not None
-            stream = self.out.add_stream(self.encoder.name, rate=self.encoder.rate)
+            encoded = self.out.add_stream(self.encoder.name, rate=self.encoder.rate)
+            assert isinstance(encoded, av.VideoStream)
+            stream = encoded
             self.encoder.configure(stream.codec_context, self.source)
             if self.encoder.name == "libx265" and self.out.format.name in MOV_FAMILY:
                 stream.codec_context.codec_tag = "hvc1"  # the one that Apple's players take
@@ -145,13 +152,22 @@ class _Assembly:
     def _add_copy(self, stream: av.stream.Stream) -> av.stream.Stream | None:
         name = stream.codec_context.name if stream.codec_context is not None else stream.name or "data"
         what = f"stream {stream.index} ({stream.type}, {name})"
+        made_anew = self.out.format.name in MOV_FAMILY or (name == "bin_data" and self.incoming.chapters())
+        if stream.type == "data" and "mov" in self.source.format and made_anew:
+            # The text track of the chapters, or time code: the muxer writes its own from chapters and metadata.
+            log.debug("%s: %s is made anew by the container", self.source.path, what)
+            return None
         if stream.type in ("data", "unknown") and self.out.format.name != "mpegts":
-            # Time code tracks and the text track of chapters: the muxer writes its own from the metadata and chapters.
-            return self._leave_out(what, f"{self.out.format.name} cannot carry it")
+            self._leave_out(what, f"{self.out.format.name} cannot carry it")
+            return None
+        if is_cover(stream) and self.out.format.name == "mov":
+            self._leave_out(what, "mov has no cover pictures")
+            return None
         try:
             added = self.out.add_stream_from_template(stream, opaque=True)
         except (ValueError, av.FFmpegError) as error:
-            return self._leave_out(what, str(error))
+            self._leave_out(what, str(error))
+            return None
         self._copy_stream_facts(stream, added)
         return added
 
@@ -159,17 +175,27 @@ class _Assembly:
         log.warning("%s: %s is not carried over: %s", self.source.path, what, why)
         self.written.left_out.append(f"{what}: {why}")
 
-    def _attach(self, stream: av.stream.AttachmentStream) -> None:
-        if self.out.format.name not in ("matroska", "webm"):
-            self._leave_out(f"stream {stream.index} (attachment {stream.name})", f"{self.out.format.name} has none")
-            return
-        self.out.add_attachment(stream.metadata.get("filename", f"attachment-{stream.index}"),
-                                stream.mimetype or "application/octet-stream", stream.data)
+    def _attach(self, stream: av.stream.Stream, kind: str, data: bytes) -> None:
+        name = stream.metadata.get("filename", "cover." + kind.split("/")[1])
+        if self.out.format.name in MATROSKA:
+            self.out.add_attachment(name, kind, data)
+        else:
+            self._leave_out(f"stream {stream.index} (attachment {name})", f"{self.out.format.name} has none")
 
     def _copy_stream_facts(self, source: av.stream.Stream, target: av.stream.Stream) -> None:
         target.metadata.update({k: v for k, v in source.metadata.items()
-                                if k not in OF_THE_CONTAINER and not k.upper().startswith(STATISTICS)})
+                                if k.lower() not in OF_THE_CONTAINER and not k.upper().startswith(STATISTICS)})
         target.disposition = source.disposition
+
+
+def is_cover(stream: av.stream.Stream) -> bool:
+    """Whether a video stream is one still picture that stands for the file."""
+    return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _only_packet(path: Path, number: int) -> bytes:
+    with open_video(path) as container:
+        return bytes(next(read_packets(container, container.streams[number])))
 
 
 def _muxer_options(source: VideoIndex, format_name: str) -> dict[str, str]:

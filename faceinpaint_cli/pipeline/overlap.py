@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import Empty, Full, Queue
@@ -36,7 +36,7 @@ def ordered_map(function: Callable[[A], B], items: Iterable[A], workers: int = 2
 _END = object()
 
 
-def ahead(items: Iterator[A], size: int, patience: float | None = None) -> Iterator[A]:
+def ahead(items: Iterator[A], size: int, patience: float | None = None) -> Generator[A]:
     """The same items, made by a thread that is at most `size` of them ahead.
 
     An exception of `items` reaches the caller at its turn. When the caller stops early the thread is told to end

@@ -231,7 +231,8 @@ def _encode(pictures: Iterable[Picture], encoder: Encoder, source: VideoIndex, g
     def packets(frame: av.VideoFrame | None) -> Iterator[EncodedPacket]:
         assert context is not None
         for packet in context.encode(frame):
-            order.append(int(packet.pts))
+            assert packet.pts is not None
+            order.append(packet.pts)
             yield EncodedPacket(facts.frames[packet.pts], packet.is_keyframe, bytes(packet))
 
     counts: dict[str, Any] = {"damaged": 0, "mask": 0.0, "faces": 0, "tracks": []}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from fractions import Fraction
 
@@ -67,7 +67,7 @@ def _triples(source: VideoIndex, repaired: VideoIndex,
                     eight_bit(before), masks.at(number, before), eight_bit(to_rgb[1](after[2]))))
 
 
-def _timed(source: VideoIndex, offset: Fraction) -> Iterator[tuple[int, Fraction, av.VideoFrame]]:
+def _timed(source: VideoIndex, offset: Fraction) -> Generator[tuple[int, Fraction, av.VideoFrame]]:
     for number, frame in read_frames(source, [(0, source.frames)], DecodeLog()):
         yield number, int(source.times[number]) * source.time_base - offset, frame
 

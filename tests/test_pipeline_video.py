@@ -1,0 +1,370 @@
+"""Videos from file to file: what must stay, stays; what is marked, changes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media_factory import Clip, make_clip, make_mask_video, masks_for, read_back, video_packets
+
+from faceinpaint_cli.config import RunConfig
+from faceinpaint_cli.errors import FaceInpaintError
+from faceinpaint_cli.media.video_index import index_video
+from faceinpaint_cli.pipeline.stages import Stages
+from faceinpaint_cli.pipeline.video import repair_video
+from faceinpaint_cli.types import Job, JobResult
+
+DAMAGED = range(9, 13)  # in the second of three groups of eight frames
+
+
+def run(source: Path, output: Path, damaged=DAMAGED, size=None, progress=None, **settings) -> JobResult:
+    """Repair with a mask video whose frames in `damaged` mark a moving box."""
+    settings.setdefault("method", "telea")
+    if "box" not in settings and "mask_color" not in settings:
+        index = index_video(source)
+        masks = masks_for(index.frames, size or index.display_size, damaged)
+        settings["mask"] = str(make_mask_video(output.with_name("masks.mkv"), masks))
+    config = RunConfig(**settings)
+    return repair_video(Job(source, output, "video", Path(source.name)), config, Stages(config), progress)
+
+
+def names(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()}
+
+
+def assert_same_file_around(source: Path, output: Path, shift: Fraction = Fraction(0), rounding: float = 0.0) -> None:
+    """Other streams' packets equal, all times equal but for one shift."""
+    a, b = read_back(source), read_back(output)
+    assert len(a.times) == len(b.times)
+    assert max(abs(float(y - x - shift)) for x, y in zip(a.times, b.times, strict=True)) <= rounding
+    assert list(a.packets.values()) == list(b.packets.values())
+    for x, y in zip(a.packet_times.values(), b.packet_times.values(), strict=True):
+        assert max(abs(float(t - s - shift)) for s, t in zip(x, y, strict=True)) <= rounding
+    assert a.rotation == b.rotation
+
+
+def outside(source: Path, output: Path, damaged=DAMAGED) -> tuple[int, int]:
+    """(luma samples outside the masks that changed, damaged frames that changed inside)."""
+    a, b = read_back(source), read_back(output)
+    height, width = a.planes[0][0].shape
+    masks = masks_for(len(a.times), (width, height), damaged)
+    wrong = filled = 0
+    for x, y, mask in zip(a.planes, b.planes, masks, strict=True):
+        wrong += int((x[0] != y[0])[~mask].sum())
+        filled += bool((x[0] != y[0])[mask].any())
+    return wrong, filled
+
+
+CLIPS = {
+    "h264 with B pictures": ("a.mp4", Clip(options={"bf": "2"})),
+    "variable rate, late start": ("a.mp4", Clip(times=[i * 600 + i % 4 * 90 + 900 for i in range(24)],
+                                                time_base=Fraction(1, 15000), options={"bf": "2"})),
+    "mkv, two sounds, subtitles, chapters": ("a.mkv", Clip(audio_tracks=2, subtitles=True, chapters=True)),
+    "10 bit, colour tags, aspect": ("a.mp4", Clip(pixel_format="yuv420p10le", colour=(9, 16, 9, 1),
+                                                  aspect=Fraction(4, 3))),
+    "odd sides, 4:4:4": ("a.mkv", Clip(size=(97, 81), pixel_format="yuv444p")),
+    "transport stream": ("a.ts", Clip()),
+    "vp9": ("a.webm", Clip(codec="libvpx-vp9", audio="libopus", options={"cpu-used": "8", "deadline": "realtime"})),
+    "mpeg-1 program stream": ("a.mpg", Clip(codec="mpeg1video", audio="mp2")),
+    "motion jpeg": ("a.avi", Clip(codec="mjpeg", pixel_format="yuvj420p", audio=None)),
+    "prores": ("a.mov", Clip(codec="prores_ks", pixel_format="yuv422p10le")),
+}
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_smart_render_copies_groups_without_damage(kind, tmp_path):
+    name, clip = CLIPS[kind]
+    source, output = make_clip(tmp_path / name, clip), tmp_path / f"out{Path(name).suffix}"
+    result = run(source, output, preset="ultrafast" if clip.codec == "libx264" else None)
+    assert result.audit["render"] == "smart" and result.audit["ok"], result.audit
+    assert result.frames == 24 and result.frames_damaged == result.frames_filled == 4
+    assert_same_file_around(source, output)
+    copied = result.audit["frames_copied"]
+    assert copied == (20 if clip.codec in ("mjpeg", "prores_ks") else 16)
+    a, b = read_back(source), read_back(output)
+    same = [all(map(np.array_equal, x, y)) for x, y in zip(a.planes, b.planes, strict=True)]
+    assert sum(same) >= copied and not any(same[i] for i in DAMAGED)
+    if name.endswith((".mp4", ".mov")):
+        p, q = video_packets(source), video_packets(output)
+        assert sum(x == y for x, y in zip(p, q, strict=True)) == copied
+
+
+@pytest.mark.parametrize(("kind", "codec", "suffix"), [
+    ("h264 with B pictures", None, ".mp4"), ("variable rate, late start", None, ".mp4"),
+    ("variable rate, late start", None, ".mov"), ("mkv, two sounds, subtitles, chapters", None, ".mkv"),
+    ("10 bit, colour tags, aspect", "hevc", ".mp4"), ("odd sides, 4:4:4", None, ".mkv"),
+    ("transport stream", None, ".ts"), ("mpeg-1 program stream", None, ".mpg"), ("motion jpeg", None, ".avi"),
+])
+def test_full_render_keeps_times_and_other_streams(kind, codec, suffix, tmp_path):
+    name, clip = CLIPS[kind]
+    source, output = make_clip(tmp_path / name, clip), tmp_path / f"out{suffix}"
+    result = run(source, output, render="full", codec=codec, preset="ultrafast" if clip.codec == "libx264" else None)
+    assert result.audit["render"] == "full" and result.audit["ok"] and not result.audit["notes"], result.audit
+    assert_same_file_around(source, output)
+    with av.open(str(source)) as a, av.open(str(output)) as b:
+        assert [c["metadata"] for c in a.chapters()] == [c["metadata"] for c in b.chapters()]
+        for x, y in zip(a.streams, b.streams, strict=True):
+            assert x.metadata.get("language", "und") == y.metadata.get("language", "und")
+            assert x.disposition == y.disposition
+        x, y = a.streams.video[0], b.streams.video[0]
+        assert x.sample_aspect_ratio == y.sample_aspect_ratio and x.codec_context.pix_fmt == y.codec_context.pix_fmt
+        for tag in ("color_primaries", "color_trc", "colorspace", "color_range"):
+            assert getattr(x.codec_context, tag) == getattr(y.codec_context, tag)
+    first, second = read_back(source), read_back(output)
+    apart = [np.abs(p[0].astype(int) - q[0]).mean() for i, (p, q) in
+             enumerate(zip(first.planes, second.planes, strict=True)) if i not in DAMAGED]
+    assert max(apart) < (10 if "10 bit" in kind else 2.5), "visually lossless"
+
+
+@pytest.mark.parametrize("kind", ["h264 with B pictures", "10 bit, colour tags, aspect", "odd sides, 4:4:4",
+                                  "transport stream", "prores"])
+def test_lossless_codec_is_bit_exact_outside_the_mask(kind, tmp_path):
+    name, clip = CLIPS[kind]
+    source, output = make_clip(tmp_path / name, clip), tmp_path / "out.mkv"
+    result = run(source, output, codec="ffv1")
+    assert result.audit["why_full"].startswith("the codec changes")
+    assert outside(source, output) == (0, 4)
+    a, b = read_back(source), read_back(output)
+    for number in set(range(24)) - set(DAMAGED):
+        assert all(np.array_equal(p, q) for p, q in zip(a.planes[number], b.planes[number], strict=True))
+    # Matroska starts a file that begins below zero at zero: picture and sound move together, by whole ticks.
+    if name != "a.ts":  # which wraps each packet of sound in a header
+        assert_same_file_around(source, output, b.times[0] - a.times[0], 0.0011)
+
+
+def test_nothing_marked_copies_the_file(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", chapters=True)
+    result = run(source, tmp_path / "out.mp4", ())
+    assert (tmp_path / "out.mp4").read_bytes() == source.read_bytes()
+    assert (result.method, result.frames, result.frames_damaged) == ("copy", 24, 0)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mov", ".ts"])
+def test_nothing_marked_moves_all_packets_to_another_container(suffix, tmp_path):
+    source = make_clip(tmp_path / "a.mp4", options={"bf": "2"})
+    output = tmp_path / f"out{suffix}"
+    result = run(source, output, ())
+    assert result.audit["streams_equal"] == 2 and result.audit["ok"]
+    a, b = read_back(source), read_back(output)
+    assert all(np.array_equal(p[0], q[0]) for p, q in zip(a.planes, b.planes, strict=True))
+    if suffix != ".ts":  # which wraps each packet of sound in a header
+        assert a.packets[1] == b.packets[1]
+
+
+def test_rotated_video_takes_upright_masks(tmp_path):
+    source, output = make_clip(tmp_path / "a.mp4", rotation=90), tmp_path / "out.mkv"
+    assert index_video(source).rotation == 90
+    run(source, output, codec="ffv1")
+    a, b = read_back(source), read_back(output)
+    assert a.rotation == b.rotation == 90
+    upright = masks_for(24, (80, 96), DAMAGED)
+    for number in range(24):
+        wrong = a.planes[number][0] != b.planes[number][0]
+        assert not np.rot90(wrong, 1)[~upright[number]].any()
+        assert wrong.any() == (number in DAMAGED)
+
+
+def test_mask_by_colour_looks_at_the_pictures(tmp_path):
+    source, output = make_clip(tmp_path / "a.mkv", codec="ffv1", pixel_format="bgr0", audio=None), tmp_path / "out.mkv"
+    result = run(source, output, mask_color="#ad5b54", mask_tolerance=12)
+    assert 0 < result.mask_fraction < 0.2 and result.frames_damaged > 0
+
+
+def test_one_frame(tmp_path):
+    source, output = make_clip(tmp_path / "a.mp4", frames=1, audio=None), tmp_path / "out.mp4"
+    assert run(source, output, [0]).frames == 1
+    assert len(read_back(output).times) == 1
+
+
+def test_progress_counts_what_is_encoded(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", audio=None)
+    seen = []
+    run(source, tmp_path / "out.mp4", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(i + 1, 8) for i in range(8)]
+
+
+def test_preview_shows_before_mask_after(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", audio=None)
+    run(source, tmp_path / "out.mp4", preview=True)
+    shown = read_back(tmp_path / "out.preview.mp4")
+    assert len(shown.times) == 24 and shown.planes[0][0].shape == (80, 3 * 96)
+    y = [p[0].astype(int) for p in shown.planes]
+    assert np.abs(y[0][:, :96] - y[0][:, 192:]).mean() < 2
+    assert np.abs(y[10][:, :96] - y[10][:, 96:192]).mean() > 2
+
+
+def test_seen_pictures_go_to_the_report(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", audio=None)
+    masks = make_mask_video(tmp_path / "m.mkv", masks_for(24, (96, 80), DAMAGED))
+    shown = []
+    config = RunConfig(method="telea", mask=str(masks))
+    stages = Stages(config, lambda job, number, before, mask, after: shown.append((number, mask.any(), before, after)))
+    repair_video(Job(source, tmp_path / "out.mp4", "video", Path("a.mp4")), config, stages, None)
+    assert [s[0] for s in shown] == list(DAMAGED)
+    assert all(s[1] and (s[2] != s[3]).any() for s in shown)
+
+
+# --- going on
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(frames: int):
+    def progress(done, total):
+        if done >= frames:
+            raise Stop
+    return progress
+
+
+def test_resume_goes_on_from_the_last_finished_segment(tmp_path, monkeypatch):
+    monkeypatch.setattr("faceinpaint_cli.media.smart_render.SEGMENT_FRAMES", 8)
+    source, output = make_clip(tmp_path / "a.mp4"), tmp_path / "out.mp4"
+    settings = {"box": ("20,20,30,30",), "render": "full", "resume": True, "preset": "ultrafast"}
+    with pytest.raises(Stop):
+        run(source, output, progress=stop_after(19), **settings)
+    folder = tmp_path / ".out.mp4.faceinpaint-segments"
+    assert not output.exists() and len(list(folder.glob("*.packets"))) == 2
+    steps = []
+    result = run(source, output, progress=lambda done, total: steps.append(done), **settings)
+    assert steps == list(range(17, 25)), "the first sixteen frames were not done again"
+    assert result.frames == result.frames_damaged == 24 and not folder.exists()
+    assert_same_file_around(source, output)
+    whole = tmp_path / "whole.mp4"
+    run(source, whole, **settings)
+    assert video_packets(whole) == video_packets(output)
+
+
+def test_resume_with_other_settings_starts_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr("faceinpaint_cli.media.smart_render.SEGMENT_FRAMES", 8)
+    source, output = make_clip(tmp_path / "a.mp4", audio=None), tmp_path / "out.mp4"
+    with pytest.raises(Stop):
+        run(source, output, progress=stop_after(19), resume=True, box=("20,20,30,30",))
+    steps = []
+    run(source, output, progress=lambda done, total: steps.append(done), resume=True, box=("20,20,30,30",), crf=30.0)
+    assert steps == list(range(1, 25))
+
+
+def test_failure_without_resume_leaves_nothing(tmp_path):
+    source, output = make_clip(tmp_path / "a.mp4"), tmp_path / "out" / "o.mp4"
+    output.parent.mkdir()
+    with pytest.raises(Stop):
+        run(source, output, progress=stop_after(3))
+    assert names(output.parent) == {"masks.mkv"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_interrupt_leaves_nothing_and_ends_soon(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", frames=200, size=(160, 120), audio=None, options={"preset": "ultrafast"})
+    (tmp_path / "out").mkdir()
+    child = subprocess.Popen([sys.executable, "-m", "faceinpaint_cli", "run", str(source), "-o",
+                              str(tmp_path / "out" / "o.mp4"), "--box", "40,30,60,60", "--method", "telea"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    folder = tmp_path / "out" / ".o.mp4.faceinpaint-segments"
+    end = time.monotonic() + 60
+    while not folder.exists() and child.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert names(tmp_path / "out") == set()
+
+
+# --- bad input
+
+
+def bad(tmp_path: Path, kind: str) -> Path:
+    path = tmp_path / "bad.mp4"
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("not a video " * 50)
+    elif kind == "only a header":
+        path.write_bytes(b"\0\0\0\x18ftypmp42" + b"\0" * 300)
+    elif kind == "broken off":
+        path.write_bytes(make_clip(tmp_path / "whole.mp4").read_bytes()[:4000])
+    elif kind == "only sound":
+        with av.open(str(path), "w") as out:
+            track = out.add_stream("aac", rate=48000)
+            track.layout = "mono"
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.rate, frame.pts = 48000, 0
+            out.mux(track.encode(frame))
+            out.mux(track.encode(None))
+    elif kind == "changing size":
+        path = path.with_suffix(".h264")
+        parts = [make_clip(tmp_path / f"{i}.h264", audio=None, size=(96 - 32 * i, 80)) for i in range(2)]
+        path.write_bytes(b"".join(p.read_bytes() for p in parts))
+    return path
+
+
+@pytest.mark.parametrize(("kind", "said"), [
+    ("empty", "0 bytes"), ("text", "cannot be opened"), ("only a header", "cannot be opened"),
+    ("broken off", "cannot be opened"), ("only sound", "found only audio"), ("missing", "there is none"),
+    ("changing size", "changes from 96 x 80 to 64 x 80 at frame 24"),
+])
+def test_bad_input_is_one_clear_line(kind, said, tmp_path):
+    source = bad(tmp_path, kind)
+    before = names(tmp_path)
+    output = tmp_path / "out.mkv"
+    with pytest.raises(FaceInpaintError, match=said) as caught:
+        run(source, output, box=("10,10,20,20",))
+    assert "\n" not in str(caught.value) and "Errno" not in str(caught.value)
+    assert names(tmp_path) == before
+
+
+def test_broken_off_matroska_is_repaired_as_far_as_it_goes(tmp_path):
+    whole = make_clip(tmp_path / "whole.mkv")
+    source = tmp_path / "cut.mkv"
+    source.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    result = run(source, tmp_path / "out.mkv", box=("10,10,20,20",))
+    assert 0 < result.frames < 24 and len(read_back(tmp_path / "out.mkv").times) == result.frames
+
+
+def test_damaged_packets_do_not_end_the_run(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", frames=32)
+    data = bytearray(source.read_bytes())
+    packet = video_packets(source)[12]
+    at = bytes(data).index(packet)
+    data[at + 8 : at + len(packet)] = bytes(len(packet) - 8)
+    source.write_bytes(data)
+    result = run(source, tmp_path / "out.mp4", range(8, 16))
+    assert result.frames >= 31
+
+
+@pytest.mark.parametrize(("settings", "name", "said"), [
+    ({"codec": "nonsense"}, "out.mp4", "--codec nonsense is not an encoder"),
+    ({"codec": "prores"}, "out.ts", "cannot be put into out.ts"),
+    ({"codec": "h264_nvenc"}, "out.mp4", "h264_nvenc cannot be used"),
+    ({"preset": "hurried"}, "out.mp4", "--preset"),
+    ({}, "out.xyz", "no container"),
+])
+def test_impossible_output_is_one_clear_line(settings, name, said, tmp_path):
+    source = make_clip(tmp_path / "a.mp4", audio=None)
+    before = names(tmp_path)
+    if "nvenc" in str(settings):
+        try:
+            av.CodecContext.create("h264_nvenc", "w")
+        except av.codec.codec.UnknownCodecError:
+            pytest.skip("no such encoder in this build")
+    with pytest.raises(FaceInpaintError, match=said) as caught:
+        run(source, tmp_path / name, box=("10,10,20,20",), **settings)
+    assert "\n" not in str(caught.value)
+    assert names(tmp_path) == before
+
+
+def test_mask_video_too_short_is_refused(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", audio=None)
+    short = make_mask_video(tmp_path / "short.mkv", masks_for(10, (96, 80), range(10)))
+    with pytest.raises(FaceInpaintError, match="10 frames"):
+        run(source, tmp_path / "out.mp4", box=(), mask=str(short))
+    assert not (tmp_path / "out.mp4").exists()
