@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -58,7 +59,7 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
                 if result.status == "failed":
                     error = result.error or ""
                     named = error if result.input in error else f"{result.input}: {error}"
-                    tqdm.write(f"faceinpaint: {named}", file=click.get_text_stream("stderr"))
+                    tqdm.write(f"faceinpaint: {named}", file=sys.stderr)
         except KeyboardInterrupt:
             click.echo(f"faceinpaint: interrupted; {_summary(results)} of {len(jobs)}; go on with --resume", err=True)
             raise
