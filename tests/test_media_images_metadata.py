@@ -202,6 +202,46 @@ def test_jpeg_keeps_foreign_segments_and_what_follows_it(tmp_path):
         assert image.info["comment"] == b"a comment" and image.getexif()[0x010E] == "a face"
 
 
+def exif_with_thumbnail(thumbnail, order):
+    """An EXIF block with a picture directory, a thumbnail directory, the thumbnail and something behind it."""
+    first = struct.pack(order + "HHHIHHI", 1, 0x0112, 3, 1, 1, 0, 26)
+    place = 26 + 2 + 3 * 12 + 4
+    second = struct.pack(order + "H", 3) + struct.pack(order + "HHIHH", 0x0103, 3, 1, 6, 0)
+    second += struct.pack(order + "HHII", 0x0201, 4, 1, place) + struct.pack(order + "HHIII", 0x0202, 4, 1,
+                                                                             len(thumbnail), 0)
+    start = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8)
+    return b"Exif\0\0" + start + first + second + thumbnail + b"behind it"
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("size", [(140, 99), (60, 60)])
+def test_the_thumbnail_shows_the_repair(order, size, tmp_path):
+    old = io.BytesIO()
+    Image.new("RGB", size, (250, 0, 250)).save(old, "JPEG", quality=95)
+    block = exif_with_thumbnail(old.getvalue() + bytes(6000), order)
+    jpeg(tmp_path / "a.jpg", exif=block)
+    original, _ = repair(tmp_path / "a.jpg", tmp_path / "b.jpg", box=(0, 0, 70, 99))
+    with Image.open(tmp_path / "b.jpg") as image:
+        after = image.info["exif"]
+    assert len(after) == len(block) and after.endswith(b"behind it") and after[:60] == block[:60]
+    place = after.index(b"\xff\xd8")
+    (length,) = struct.unpack_from(order + "I", after, place - 8)
+    with Image.open(io.BytesIO(after[place: place + length])) as image:
+        thumbnail = np.asarray(image.convert("RGB")).astype(int)
+    assert thumbnail.shape == (size[1], size[0], 3)
+    middle = size[1] // 2
+    assert np.abs(thumbnail[middle - 4: middle + 4, 4: size[0] // 2 - 6] - 90).max() < 12
+    if size == (140, 99):
+        assert np.abs(thumbnail[:, 80:] - original.rgb[:, 80:]).mean() < 8
+    else:
+        assert thumbnail[:6].max() < 12  # another shape: black above and below
+
+
+def test_a_thumbnail_that_is_none_stays(tmp_path):
+    for block in (exif_with_thumbnail(b"no jpeg" * 9, "<"), exif_with_thumbnail(b"", ">"), exif_block()[:40]):
+        assert exif.with_thumbnail_of(block, photograph()) == block
+
+
 def test_lossy_webp_stays_lossy_and_near(tmp_path):
     Image.fromarray(photograph()).save(tmp_path / "a.webp", quality=80)
     original, mask = repair(tmp_path / "a.webp", tmp_path / "b.webp")

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from faceinpaint_cli.media import image_samples as samples
-from faceinpaint_cli.media.exif import orientation_of
+from faceinpaint_cli.media.exif import orientation_of, with_thumbnail_of
 from faceinpaint_cli.media.inks import Inks
 
 _APP0, _APP1, _APP2, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
@@ -92,6 +92,7 @@ class JpegPicture:
     def encode(self, rgb: np.ndarray, changed: np.ndarray, opaque: bool) -> bytes:
         """The file with the pixels of `rgb` where `changed` (H, W); `opaque` means nothing without alpha."""
         height, width = changed.shape
+        whole = np.where(changed[..., None], rgb, self.rgb)
         beyond = (0, self._whole.height - height), (0, self._whole.width - width)
         rgb = np.pad(rgb, (*beyond, (0, 0)), mode="edge")
         changed = np.pad(changed, beyond, mode="edge")
@@ -116,7 +117,7 @@ class JpegPicture:
         mode = {"L": "L", "CMYK": "CMYK"}.get(self._mode, "RGB" if self._is_rgb else "YCbCr")
         image = Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels))
         image.save(out, "JPEG", qtables=tables, subsampling=sampling, optimize=True, **self._options)
-        return self._with_metadata(_with_size(out.getvalue(), width, height))
+        return self._with_metadata(_with_size(out.getvalue(), width, height), whole)
 
     def _profile(self) -> bytes:
         """The ICC profile, whose parts say their number and how many there are (ICC.1, annex B.4)."""
@@ -144,13 +145,15 @@ class JpegPicture:
             return _undo_wide_interpolation(chroma)
         return chroma
 
-    def _with_metadata(self, encoded: bytes) -> bytes:
-        """The encoder's tables and scan behind the source's own segments, in their order."""
+    def _with_metadata(self, encoded: bytes, rgb: np.ndarray) -> bytes:
+        """The encoder's tables and scan behind the source's own segments, in their order; a thumbnail in them
+        is drawn anew from `rgb`."""
         own = [s for s, _ in _segments(encoded) if s.marker == _APP14]
         # The encoder's Adobe segment says how it coded the colours; a different one in the source would lie.
         # The index of further pictures (MPF) holds offsets into the file, which have changed.
         kept = [s for s in self._metadata
                 if not (s.marker == _APP14 and own) and not (s.marker == _APP2 and s.body[:4] == b"MPF\0")]
+        kept = [s._replace(body=with_thumbnail_of(s.body, rgb)) if s.body[:4] == b"Exif" else s for s in kept]
         place = next((i for i, s in enumerate(kept) if s.marker != _APP0), len(kept))
         kept[place:place] = own
         parts = [b"\xff\xd8"]
