@@ -83,9 +83,9 @@ def test_centre_quarter_of_a_face_crop_is_not_resampled():
     mask[64:192, 64:192] = True
     near = make_face((130, 127), 250, 2)
     for faces in ((), (near,)):
-        [crop] = plan_crops(mask, faces)
+        [crop] = plan_crops(mask, faces).crops
         assert np.array_equal(crop.matrix, np.eye(2, 3))
-    assert plan_crops(mask, (near,))[0].face is near
+    assert plan_crops(mask, (near,)).crops[0].face is near
 
 
 CASES = {
@@ -104,51 +104,85 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("with_face", [False, True])
-def test_every_damaged_pixel_is_in_a_crop(name, with_face):
+def test_every_damaged_pixel_is_in_a_crop_or_simple(name, with_face):
     shape, boxes, most = CASES[name]
     mask = np.zeros(shape, bool)
     for top, bottom, left, right in boxes:
         mask[top:bottom, left:right] = True
     faces = [make_face((shape[1] / 2, shape[0] / 2), 0.6 * min(shape), 10)] if with_face else []
-    crops = plan_crops(mask, faces)
-    assert (reach(crops, mask) > 0).all()
-    assert 1 <= len(crops) <= most + len(faces)
-    assert all(crop.size == 256 for crop in crops)
+    plan = plan_crops(mask, faces)
+    assert not (plan.simple & ~mask).any()
+    assert (reach(plan.crops, mask & ~plan.simple) > 0).all()
+    assert plan.crops or plan.simple.any()
+    assert len(plan.crops) <= most + len(faces)
+    assert all(crop.size == 256 for crop in plan.crops)
 
 
-def test_hole_far_from_the_face_does_not_use_it():
+def test_hole_far_from_the_face_is_simple():
     mask = np.zeros((600, 900), bool)
-    mask[500:540, 800:850] = True
-    [crop] = plan_crops(mask, [make_face((150, 150), 180)])
+    mask[450:550, 750:850] = True
+    plan = plan_crops(mask, [make_face((150, 150), 180)])
+    assert plan.crops == []
+    assert np.array_equal(plan.simple, mask)
+
+
+def test_without_any_face_a_thick_hole_gets_context_and_a_thin_one_is_simple():
+    mask = np.zeros((600, 900), bool)
+    mask[450:550, 750:850] = mask[100:110, 100:500] = True
+    plan = plan_crops(mask, ())
+    [crop] = plan.crops
     assert crop.face is None
     assert side_of(crop) == 256
+    assert plan.simple[:200].sum() == mask[:200].sum()
+    assert not plan.simple[200:].any()
+
+
+def test_what_leaves_the_face_is_drawn_with_it_where_thick_and_simple_where_thin():
+    face = make_face((300, 300), 250)
+    mask = np.zeros((600, 900), bool)
+    mask[250:330, 250:700] = True
+    plan = plan_crops(mask, [face])
+    assert plan.crops[0].face is face
+    assert len(plan.crops) > 1
+    assert not plan.simple.any()
+    mask[:] = False
+    mask[300:304] = True
+    mask[280:320, 280:320] = True
+    plan = plan_crops(mask, [face])
+    assert [crop.face for crop in plan.crops] == [face]
+    assert plan.simple[:, 500:].sum() == mask[:, 500:].sum()
+    assert not plan.simple[:, 250:350].any()
 
 
 def test_hole_in_one_of_two_faces_is_shown_in_its_own_crop():
     left, right = make_face((200, 200), 220), make_face((360, 200), 220)
     mask = np.zeros((400, 600), bool)
     mask[190:210, 345:375] = True
-    [crop] = plan_crops(mask, [left, right])
+    [crop] = plan_crops(mask, [left, right]).crops
     assert crop.face is right
 
 
-def test_thin_scratch_on_a_huge_face_stays_at_full_resolution():
+def test_thin_scratch_on_a_huge_face_is_simple():
     face = make_face((1000, 1000), 1400)
     mask = np.zeros((2000, 2000), bool)
     mask[900:910, 800:1200] = True
-    assert {side_of(crop) for crop in plan_crops(mask, [face])} == {256}
+    plan = plan_crops(mask, [face])
+    assert plan.crops == []
+    assert np.array_equal(plan.simple, mask)
     mask[800:1300, 700:1300] = True
-    assert any(crop.face is face for crop in plan_crops(mask, [face]))
+    assert plan_crops(mask, [face]).crops[0].face is face
 
 
 def test_a_crop_that_is_all_hole_is_widened():
     face = make_face((400, 300), 200)
     mask = np.zeros((600, 800), bool)
     mask[190:410, 290:510] = True
-    [crop] = [crop for crop in plan_crops(mask, [face]) if crop.face is face]
+    [crop] = [crop for crop in plan_crops(mask, [face]).crops if crop.face is face]
     assert 270 < side_of(crop) < 420
     assert np.allclose(corners(crop).mean(0), (400, 300))
 
 
 def test_no_damage_no_crops():
-    assert plan_crops(np.zeros((50, 50), bool), [make_face((25, 25), 30)]) == []
+    plan = plan_crops(np.zeros((50, 50), bool), [make_face((25, 25), 30)])
+    assert plan.crops == []
+    assert not plan.simple.any()

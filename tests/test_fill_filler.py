@@ -47,7 +47,7 @@ def test_only_the_hole_changes_and_batches_do_not_matter(model, items):
         assert a.shape == item.image.shape
         assert a.dtype == item.image.dtype
         assert np.array_equal(a[~item.mask], item.image[~item.mask])
-        assert (a[item.mask] != item.image[item.mask]).mean() > 0.9
+        assert (a[item.mask] != item.image[item.mask]).mean() > 0.7  # a part is truly white
         assert np.abs(a.astype(int) - b).max() <= np.iinfo(a.dtype).max // 128
     assert np.abs((together[3] >> 8).astype(int) - together[0]).max() <= 1
 
@@ -65,7 +65,15 @@ def test_classical_methods_fill_eight_and_sixteen_bits(items):
     assert np.array_equal(eight, ns(items[0].image, items[0].mask))
     assert sixteen.dtype == np.uint16
     assert np.array_equal(sixteen[~items[3].mask], items[3].image[~items[3].mask])
-    assert np.array_equal(sixteen[items[3].mask], eight[items[3].mask].astype(np.uint16) * 257)
+    assert np.abs((sixteen >> 8).astype(int) - eight)[items[3].mask].max() <= 10
+
+
+def test_other_methods_fill_sixteen_bits_in_eight(items, monkeypatch):
+    filler = Filler(RunConfig(method="ns"))
+    monkeypatch.setattr(filler, "_function", lambda image, mask: np.where(mask[..., None], 7, image).astype(np.uint8))
+    result = filler.fill([items[3]])[0]
+    assert (result[items[3].mask] == 7 * 257).all()
+    assert np.array_equal(result[~items[3].mask], items[3].image[~items[3].mask])
 
 
 def test_a_batch_too_large_for_the_memory_is_halved(model, items, monkeypatch):

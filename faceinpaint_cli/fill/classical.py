@@ -18,12 +18,12 @@ MANY = 64
 
 
 def ns(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Navier-Stokes inpainting (Bertalmio, Bertozzi, Sapiro, CVPR 2001). See `registry.FillFunction`."""
+    """Navier-Stokes inpainting (Bertalmio, Bertozzi, Sapiro, CVPR 2001). See `registry.FillFunction`; uint16 too."""
     return _opencv(image, mask, cv2.INPAINT_NS)
 
 
 def telea(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Fast marching inpainting (Telea, J. Graphics Tools 2004). See `registry.FillFunction`."""
+    """Fast marching inpainting (Telea, J. Graphics Tools 2004). See `registry.FillFunction`; uint16 too."""
     return _opencv(image, mask, cv2.INPAINT_TELEA)
 
 
@@ -33,7 +33,11 @@ def _opencv(image: np.ndarray, mask: np.ndarray, method: int) -> np.ndarray:
         return result
     for rows, columns in hole_regions(mask, MARGIN):
         part, hole = np.ascontiguousarray(image[rows, columns]), mask[rows, columns]
-        filled = cv2.inpaint(part, hole.astype(np.uint8), RADIUS, method)
+        if image.dtype == np.uint8:
+            filled = cv2.inpaint(part, hole.astype(np.uint8), RADIUS, method)
+        else:  # OpenCV takes deeper pictures one channel at a time
+            channels = [cv2.inpaint(c, hole.astype(np.uint8), RADIUS, method) for c in cv2.split(part)]
+            filled = cv2.merge(channels)
         result[rows, columns][hole] = filled[hole]
     return result
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.faces.crops import plan_crops
+from faceinpaint_cli.fill.classical import ns, telea
 from faceinpaint_cli.fill.compositing import composite, cut, match_rim
 from faceinpaint_cli.fill.registry import FillFunction, get_fill
 from faceinpaint_cli.types import Face
@@ -44,19 +45,30 @@ class Filler:
         if self._function is not None:
             return [_fill_classical(self._function, item) for item in items]
         plans = [plan_crops(item.mask, item.faces, self._generator.size) for item in items]
-        cuts = [[cut(item.image, item.mask, crop) for crop in crops]
-                for item, crops in zip(items, plans, strict=True)]
+        images = [_fill_simple(item, plan.simple) for item, plan in zip(items, plans, strict=True)]
+        holes = [item.mask & ~plan.simple for item, plan in zip(items, plans, strict=True)]
+        cuts = [[cut(image, hole, crop) for crop in plan.crops]
+                for image, hole, plan in zip(images, holes, plans, strict=True)]
         flat = [seen for seens in cuts for seen in seens]
         drawn = iter(self._generator.predict([seen.image for seen in flat], [seen.hole for seen in flat]))
         results = []
-        for item, crops, seens in zip(items, plans, cuts, strict=True):
+        for image, hole, plan, seens in zip(images, holes, plans, cuts, strict=True):
             predictions = [match_rim(next(drawn), seen) for seen in seens]
-            results.append(composite(item.image, item.mask, crops, predictions, self.config.feather))
+            results.append(composite(image, hole, plan.crops, predictions, self.config.feather))
         return results
 
 
+def _fill_simple(item: FillItem, simple: np.ndarray) -> np.ndarray:
+    """The picture with the simple part of its hole (HW bool) filled; the rest of the hole does not leak into it."""
+    if not simple.any():
+        return item.image
+    result = item.image.copy()
+    result[simple] = ns(item.image, item.mask)[simple]
+    return result
+
+
 def _fill_classical(function: FillFunction, item: FillItem) -> np.ndarray:
-    if item.image.dtype == np.uint8:
+    if item.image.dtype == np.uint8 or function in (ns, telea):
         return function(item.image, item.mask)
     filled = function((item.image >> 8).astype(np.uint8), item.mask)
     result = item.image.copy()
