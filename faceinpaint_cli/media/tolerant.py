@@ -43,15 +43,15 @@ def decode(
 ) -> Iterator[tuple[av.Packet | None, list[av.VideoFrame], Exception | None]]:
     """Give the packets one by one, then drain: yields (packet, frames, error); the last packet is None."""
     for packet in packets:
-        yield packet, *_guarded(context, packet)
+        yield packet, *decode_one(context, packet)
     while True:
-        frames, error = _guarded(context, None)
+        frames, error = decode_one(context, None)
         if frames or error is None:
             yield None, frames, error
             return
 
 
-def _guarded(
+def decode_one(
     context: av.VideoCodecContext, packet: av.Packet | None
 ) -> tuple[list[av.VideoFrame], Exception | None]:
     try:

@@ -1,0 +1,242 @@
+"""Pixels carried to a lost picture from its neighbours, along the motion that the stream still tells.
+
+What a lost picture lacks is its motion: the pixels stand in the pictures before and after. The motion is
+estimated from what came before (the flow of the last clean pictures, carried on), from what comes after (the
+vectors of the next picture, which were not lost) and from the intact part of the picture itself. All fields are
+HW2 float32, in pixels: `field[y, x]` points from a pixel of the lost picture to its source in the anchor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+Planes = tuple[np.ndarray, ...]
+"""Y, U, V (HW uint8 or uint16) of one picture, whole coded size."""
+
+CELL = 4
+"""Side of the cells in which motion vectors are gathered: the smallest block that H.264 moves."""
+KNOWN_AT_LEAST = 0.03
+"""Share of the picture that must be intact for its own motion to be trusted."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A picture at `time` (any unit, the same for all) and, where exported, its motion vectors."""
+
+    time: int
+    planes: Planes
+    vectors: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A damaged picture and what is known around it.
+
+    `decoded`: as the decoder concealed it, None where nothing came out; `lost`: HW bool, the pixels that are not
+    its own; `before`: clean or repaired earlier pictures, nearest first; `behind`: clean later pictures that
+    were decoded before it, nearest first; `after`: pictures decoded after it, that refer to it or to pictures
+    that do, in order of display (their pixels are not to be trusted, their motion is).
+    """
+
+    time: int
+    decoded: Planes | None
+    lost: np.ndarray
+    before: Sequence[Neighbour]
+    behind: Sequence[Neighbour]
+    after: Sequence[Neighbour]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Guesses at a lost picture, each a picture of its own; `speed` (HW float32) is the motion per picture in
+    pixels that they assume, `names` say where each comes from."""
+
+    names: tuple[str, ...]
+    pictures: tuple[Planes, ...]
+    speed: np.ndarray
+
+
+def candidates(picture: Lost) -> Candidates:
+    """All guesses that the neighbours allow; the decoder's own concealment, where there is one, is the first.
+
+    Two kinds of lost pictures have different names: those with a clean picture behind them, and those without.
+    """
+    if picture.before and picture.behind:
+        found, speed = _between(picture)
+    elif picture.before:
+        found, speed = _onward(picture)
+    elif picture.behind:
+        found, speed = {"frozen": picture.behind[0].planes}, np.zeros(picture.lost.shape, np.float32)
+    else:
+        found, speed = {}, np.zeros(picture.lost.shape, np.float32)
+    if picture.decoded is not None:
+        found = {"concealed": picture.decoded, **found}
+    if not found:
+        raise ValueError("a lost picture without any neighbour")
+    return Candidates(tuple(found), tuple(found.values()), speed)
+
+
+def composed(decoded: Planes | None, filled: Planes, lost: np.ndarray) -> Planes:
+    """The filled pixels where the picture is lost (HW bool, luma size), its own elsewhere."""
+    if decoded is None:
+        return filled
+    return tuple(np.where(plane_mask(lost, d.shape), f, d) for d, f in zip(decoded, filled, strict=True))
+
+
+def plane_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask of the luma plane for a plane of another size."""
+    if mask.shape == shape:
+        return mask
+    return cv2.resize(mask.astype(np.uint8), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _onward(picture: Lost) -> tuple[dict[str, Planes], np.ndarray]:
+    """From the nearest earlier picture: what came before carried on, what comes after carried back, their mean,
+    the same corrected by the intact part, and that part's motion alone."""
+    anchor = picture.before[0]
+    luma = eight_bit(anchor.planes[0])
+    span = picture.time - anchor.time
+    still = np.zeros((*luma.shape, 2), np.float32)
+    fields: dict[str, np.ndarray] = {}
+    if len(picture.before) > 1:
+        earlier = picture.before[1]
+        fields["past"] = flow(luma, eight_bit(earlier.planes[0])) * (span / (anchor.time - earlier.time))
+    coming = [n for n in picture.after if n.vectors is not None and (n.vectors["source"] < 0).any()]
+    if coming:
+        # the first reference that follows points at the lost picture itself; B pictures before it do not
+        following = next((n for n in coming if not (n.vectors["source"] > 0).any()), coming[0])  # type: ignore[index]
+        fields["future"] = later_motion(following.vectors, luma.shape) * (span / (following.time - picture.time))
+    mean = sum(fields.values()) / len(fields) if fields else still
+    fields["mean"] = mean
+    known = ~grown(picture.lost, 17)
+    if picture.decoded is not None and known.mean() > KNOWN_AT_LEAST:
+        own = flow(eight_bit(picture.decoded[0]), luma)
+        fields["corrected"] = mean + carried_down(own - mean, known)
+        fields["own"] = carried_down(own, known)
+    result: dict[str, Planes] = {"still": anchor.planes}
+    result |= {name: tuple(warp(plane, field) for plane in anchor.planes) for name, field in fields.items()}
+    return result, np.hypot(*np.moveaxis(mean, 2, 0)).astype(np.float32)
+
+
+def _between(picture: Lost) -> tuple[dict[str, Planes], np.ndarray]:
+    """Between two clean pictures, on a straight line: from one, from the other, both weighted by nearness."""
+    a, c = picture.before[0], picture.behind[0]
+    part = (picture.time - a.time) / (c.time - a.time)
+    first, last = eight_bit(a.planes[0]), eight_bit(c.planes[0])
+    there, back = flow(first, last), flow(last, first)
+    middle = (there - back) / 2
+    for _ in range(2):
+        middle = (carried(there, -part * middle) - carried(back, (1 - part) * middle)) / 2
+    from_a = tuple(warp(p, -part * middle) for p in a.planes)
+    from_c = tuple(warp(p, (1 - part) * middle) for p in c.planes)
+    both = tuple(np.rint((1 - part) * x.astype(np.float32) + part * y).astype(x.dtype)
+                 for x, y in zip(from_a, from_c, strict=True))
+    found = {"both": both, "earlier": from_a, "later": from_c, "still": a.planes, "still later": c.planes}
+    return found, np.hypot(*np.moveaxis(middle, 2, 0)).astype(np.float32)
+
+
+def eight_bit(luma: np.ndarray) -> np.ndarray:
+    """Luma as uint8, scaled by the depth that its values need."""
+    if luma.dtype == np.uint8:
+        return luma
+    depth = max(9, int(luma.max()).bit_length())
+    return (luma >> (depth - 8)).astype(np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _dis() -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+
+def flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Dense flow (DIS, medium): pixel x of `a` stands at x + flow in `b`; both HW uint8."""
+    return _dis().calc(np.ascontiguousarray(a), np.ascontiguousarray(b), None)
+
+
+@lru_cache(maxsize=4)
+def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    return columns, rows
+
+
+def warp(plane: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """Samples of a plane taken where the field points (bicubic, the edge repeated); chroma planes scale it."""
+    height, width = plane.shape
+    field = field.astype(np.float32)
+    if field.shape[:2] != plane.shape:
+        scale = np.array([width / field.shape[1], height / field.shape[0]], np.float32)
+        field = cv2.resize(field, (width, height), interpolation=cv2.INTER_AREA) * scale
+    columns, rows = _grid(height, width)
+    return cv2.remap(plane, columns + field[..., 0], rows + field[..., 1], cv2.INTER_CUBIC,
+                     borderMode=cv2.BORDER_REPLICATE)
+
+
+def carried(field: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """The field's values at the places where `along` points."""
+    columns, rows = _grid(*field.shape[:2])
+    along = along.astype(np.float32)
+    return cv2.remap(field.astype(np.float32), columns + along[..., 0], rows + along[..., 1], cv2.INTER_LINEAR,
+                     borderMode=cv2.BORDER_REPLICATE)
+
+
+def grown(mask: np.ndarray, side: int) -> np.ndarray:
+    return cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
+
+
+def later_motion(vectors: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Motion of a picture to its earlier reference, moved to where the reference's pixels stand.
+
+    `vectors` as the decoder exports them (blocks of the later picture); the result is a dense field on the
+    reference, whose values still point one such step back in time.
+    """
+    height, width = shape
+    v = vectors[vectors["source"] < 0]
+    cells = np.zeros((-(-height // CELL), -(-width // CELL), 3), np.float32)
+    if len(v):
+        scale = v["motion_scale"].astype(np.float32)
+        dx, dy = v["motion_x"] / scale, v["motion_y"] / scale
+        left = np.rint((v["dst_x"] + dx - v["w"] / 2) / CELL).astype(int)
+        top = np.rint((v["dst_y"] + dy - v["h"] / 2) / CELL).astype(int)
+        across, down = np.maximum(v["w"] // CELL, 1), np.maximum(v["h"] // CELL, 1)
+        ones = np.ones_like(dx)
+        for y in range(4):
+            for x in range(4):
+                inside = (x < across) & (y < down)
+                rows = np.clip(top[inside] + y, 0, cells.shape[0] - 1)
+                columns = np.clip(left[inside] + x, 0, cells.shape[1] - 1)
+                np.add.at(cells, (rows, columns), np.stack([dx, dy, ones], 1)[inside])
+    return cv2.resize(spread(cells, 2.0), (width, height))
+
+
+def spread(cells: np.ndarray, reach: float) -> np.ndarray:
+    """Vectors (sums in the first two channels, weights in the third) spread into empty cells.
+
+    Normalised convolution with ever wider Gaussians (Knutsson and Westin 1993): each cell takes the narrowest
+    that has enough weight there.
+    """
+    levels, blurred, sigma = [], cells, reach
+    for _ in range(6):
+        levels.append(blurred)
+        blurred = cv2.GaussianBlur(blurred, (0, 0), sigma)
+        sigma *= 1.6
+    result = np.zeros((*cells.shape[:2], 2), np.float32)
+    for level in reversed(levels):
+        weight = level[..., 2:]
+        trust = np.clip(weight / 0.25, 0, 1)
+        result = result * (1 - trust) + level[..., :2] / np.maximum(weight, 1e-6) * trust
+    return result
+
+
+def carried_down(deviation: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """A deviation of motion, known in part of the picture (HW bool), carried into the rest."""
+    height, width = known.shape
+    small = (max(1, width // CELL), max(1, height // CELL))
+    weight = cv2.resize(known.astype(np.float32), small, interpolation=cv2.INTER_AREA)
+    weight[weight < 0.99] = 0
+    sums = cv2.resize(deviation.astype(np.float32), small, interpolation=cv2.INTER_AREA) * weight[..., None]
+    return cv2.resize(spread(np.dstack([sums, weight]), 3.0), (width, height))

@@ -1,0 +1,111 @@
+"""Putting a repaired picture into an H.264 stream in a lost one's place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from faceinpaint_cli.media.h264_headers import PPS_UNIT, SPS_UNIT, ParameterSets, Pps, SliceHeader, Sps, is_slice
+from faceinpaint_cli.media.h264_nal import join, length_size, split
+from faceinpaint_cli.media.h264_pcm import can_write, pcm_pps, pcm_slice
+
+DELIMITER_UNIT = 9
+SHORTEST_SLICE = 8
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A picture's header with the parameter sets that it was written under, and where its slices begin.
+
+    `starts` are the first macroblocks of the slices that can be read, ascending.
+    """
+
+    header: SliceHeader
+    sps: Sps
+    pps: Pps
+    starts: tuple[int, ...] = (0,)
+
+    @property
+    def macroblocks(self) -> int:
+        return self.sps.mb_width * self.sps.mb_height
+
+
+class Substituter:
+    """Reads headers of one stream's packets and writes pictures of raw samples in the same packing.
+
+    Packets are shown to `heading` in decoding order, so that parameter sets in the stream are known.
+    """
+
+    def __init__(self, extradata: bytes | None) -> None:
+        self._prefix = length_size("h264", extradata)
+        self._sets = ParameterSets.from_extradata(extradata)
+
+    def heading(self, packet: bytes) -> Heading | None:
+        """The header of a packet's picture, from its first slice that can be read; None where there is none."""
+        first: SliceHeader | None = None
+        starts: list[int] = []
+        for unit in split(packet, self._prefix):
+            if not unit.data:
+                continue
+            if not is_slice(unit):
+                self._sets.take(unit.data)
+                continue
+            try:
+                header = self._sets.slice_header(unit.data)
+            except ValueError:
+                continue
+            first = first or header
+            starts.append(header.first_mb)
+        if first is None:
+            return None
+        return Heading(first, self._sets.sps_of(first), self._sets.pps[first.pps], tuple(sorted(set(starts))))
+
+    def refusal(self, heading: Heading) -> str | None:
+        """Why this stream's pictures cannot be put back, None where they can."""
+        return can_write(heading.sps)
+
+    def packet(self, old: bytes | None, heading: Heading, planes: Sequence[np.ndarray]) -> bytes:
+        """The packet that shows `planes` (Y, U, V, whole coded size) in place of `old`.
+
+        Delimiters and parameter sets of the old packet are kept.
+        """
+        kept = [u.data for u in split(old or b"", self._prefix)
+                if u.whole and u.data and u.data[0] & 31 in (SPS_UNIT, PPS_UNIT, DELIMITER_UNIT)]
+        number = self._free_set()
+        sets = pcm_pps(number, heading.sps.id, heading.pps.bottom_poc)
+        picture = pcm_slice(heading.header, heading.sps, heading.pps, planes, number)
+        return join([*kept, sets, picture], self._prefix)
+
+    def cut(self, packet: bytes, keep: float, first_mb: int) -> bytes:
+        """The packet with the slice that begins at `first_mb` cut off after the share `keep` of its bytes."""
+        units = [u.data for u in split(packet, self._prefix) if u.data]
+        for i, unit in enumerate(units):
+            if is_slice(unit) and self._sets.slice_header(unit).first_mb == first_mb:
+                units[i] = unit[: max(SHORTEST_SLICE, int(len(unit) * keep))]
+        return join(units, self._prefix)
+
+    def _free_set(self) -> int:
+        return next(n for n in range(255, -1, -1) if n not in self._sets.pps)
+
+
+def implied_heading(
+    before: Heading, after: Heading | None, order_step: int, reference: bool | None = None
+) -> Heading:
+    """The header of a lost picture that follows `before` in decoding order, as its neighbours imply it.
+
+    `order_step`: distance of its picture order count from that of `before`. `reference` says whether later
+    pictures refer to it; None: as the frame_num of `after` tells. It carries no marking commands, so references
+    leave the decoder's buffer in their order (sliding window).
+    """
+    sps, last = before.sps, before.header
+    modulus = 1 << sps.frame_num_bits
+    frame_num = (last.frame_num + last.is_reference) % modulus
+    if reference is None:
+        reference = after is None or after.header.idr or after.header.frame_num != frame_num
+    header = replace(
+        last, idr=False, ref_idc=2 if reference else 0, first_mb=0, type="P", frame_num=frame_num,
+        poc=(last.poc + order_step) % (1 << sps.poc_bits) if sps.poc_type == 0 else 0,
+        marking=(("flag", 0),) if reference else ())
+    return Heading(header, sps, before.pps)

@@ -1,0 +1,383 @@
+"""In-loop repair of H.264: a damaged picture is filled once and put back into the stream, and the decoder mends
+the rest.
+
+Later pictures spread the damage only because they refer to the damaged one; their own residuals are intact. So
+each hit picture (an onset) is filled from its neighbours, written as a picture of raw samples with the same
+header, and takes the damaged packet's place: the decoder then rebuilds what follows from true data. Pictures
+whose packets are missing are put back the same way, with the header that their neighbours imply.
+
+Packets go through in decoding order, one closed group at a time: groups without damage as they are, of damaged
+ones the compressed packets are held, never all the decoded pictures.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from faceinpaint_cli.damage.decoder_log import Messages, decode_logged, listening
+from faceinpaint_cli.damage.evidence import Diagnosis, Onset
+from faceinpaint_cli.fill.blend import Trust
+from faceinpaint_cli.fill.motion import Lost, Neighbour, Planes, candidates
+from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.h264_headers import SliceHeader
+from faceinpaint_cli.media.h264_substitute import Heading, Substituter, implied_heading
+from faceinpaint_cli.media.video_index import open_video, video_stream
+
+log = logging.getLogger(__name__)
+
+HISTORY = 6
+"""Pictures kept before an onset, in order of display."""
+AHEAD = 12
+"""Packets decoded beyond an onset, for the motion of what follows."""
+
+LESSONS = 2
+"""Intact pictures of a group that are taken for lost, to learn which guess to trust, for each kind of picture."""
+
+Fill = Callable[[Lost], "tuple[Planes, str]"]
+
+
+@dataclass
+class Coded:
+    """A packet on its way: `number` in the file (None for one that was missing there), times in units of the
+    stream's time base; `hit` where it is to be replaced."""
+
+    number: int | None
+    pts: int
+    dts: int | None
+    duration: int
+    keyframe: bool
+    data: bytes
+    hit: bool = False
+    onset: Onset | None = None
+    heading: Heading | None = None
+
+    def packet(self, time_base: Fraction) -> av.Packet:
+        packet = av.Packet(self.data)
+        packet.pts, packet.dts, packet.duration, packet.time_base = self.pts, self.dts, self.duration, time_base
+        packet.is_keyframe = self.keyframe
+        return packet
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What was done to one picture: `time` in seconds, `how` it was filled, `lost` share of its area."""
+
+    time: Fraction
+    how: str
+    lost: float
+    lost_mask: np.ndarray | None = None
+
+
+def why_not(diagnosis: Diagnosis) -> str | None:
+    """Why this file's pictures cannot be repaired in the loop; None where they can."""
+    if diagnosis.codec != "h264":
+        return f"{diagnosis.codec} pictures cannot be put back into the stream"
+    if any(p.pts is None for p in diagnosis.pictures):
+        return "packets without times"
+    with open_video(Path(diagnosis.path)) as container:
+        stream = video_stream(container, Path(diagnosis.path))
+        substituter = Substituter(stream.codec_context.extradata)
+        for packet in islice((p for p in container.demux(stream) if p.size), 250):
+            heading = substituter.heading(bytes(packet))
+            if heading is not None:
+                return substituter.refusal(heading)
+    return "no readable picture header"
+
+
+class InLoop:
+    """The packets of a damaged H.264 file's video stream, mended.
+
+    Use as a context manager; `packets` may be asked for ascending, separate ranges. `mended` tells what was done
+    so far. `fill` turns a lost picture into planes (for tests and measurements); by default the guesses of
+    `candidates` are blended as learned on the same group.
+    """
+
+    def __init__(self, diagnosis: Diagnosis, fill: Fill | None = None) -> None:
+        self.diagnosis, self._fill = diagnosis, fill
+        self.mended: list[Mended] = []
+        self._trust: dict[bool, Trust] = {}
+        self._opened = open_video(Path(diagnosis.path))
+
+    def __enter__(self) -> InLoop:
+        container = self._opened.__enter__()
+        self._stream = video_stream(container, Path(self.diagnosis.path))
+        self._substituter = Substituter(self._stream.codec_context.extradata)
+        self._groups = self._read_groups(container)
+        self._next: list[Coded] | None = next(self._groups, None)
+        self._last: list[Coded] = []
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._groups.close()
+        self._opened.__exit__(*exception)
+
+    def packets(self, first: int, last: int) -> Iterator[av.Packet]:
+        """Packets `first` to `last` (exclusive) of the file, damaged ones replaced and missing ones put back.
+
+        Both ends must be ends of closed groups (no picture of one refers to another).
+        """
+        while self._next:
+            numbers = [c.number for c in self._next if c.number is not None]
+            if numbers[0] >= last:
+                return
+            group = self._next
+            self._next = next(self._groups, None)
+            if numbers[0] >= first:
+                if any(c.hit for c in group):
+                    _Group(self, group, self._last, self._next or []).repair()
+                yield from (c.packet(self._stream.time_base) for c in group if c.data)
+            self._last = group
+
+    def _read_groups(self, container: av.container.InputContainer) -> Iterator[list[Coded]]:
+        """The file's packets cut into closed groups, with the missing ones in their places."""
+        pictures = self.diagnosis.pictures
+        onsets = {o.packet: o for g in self.diagnosis.groups for o in g.onsets}
+        missing = [m for g in self.diagnosis.groups for m in g.missing]
+        packets = (p for p in container.demux(self._stream) if p.size)
+        for first, last in pairwise(closed_groups([(p.keyframe, p.pts or 0) for p in pictures])):
+            damaged = any(first <= n < last for n in onsets) or any(first < m.before <= last for m in missing)
+            group: list[Coded] = []
+            for number, packet in zip(range(first, last), packets, strict=False):
+                data = bytes(packet)
+                coded = Coded(number, packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, data,
+                              number in onsets, onsets.get(number))
+                if damaged or coded.keyframe:
+                    coded.heading = self._substituter.heading(data)
+                group += [_absent(m.pts, packet) for m in missing if m.before == number and number > first]
+                group.append(coded)
+            if group:
+                end = [_absent(m.pts, packet) for m in missing if m.before == last]
+                yield [*group, *end]
+
+
+def _absent(pts: int, following: av.Packet) -> Coded:
+    return Coded(None, pts, None, following.duration or 0, False, b"", True)
+
+
+def closed_groups(pictures: Sequence[tuple[bool, int]]) -> list[int]:
+    """Edges of closed groups, for (keyframe, pts) in decoding order: cut before each keyframe that is shown after
+    all that come before it and before all that follow."""
+    times = np.array([t for _, t in pictures], np.int64)
+    before = np.concatenate([[np.iinfo(np.int64).min], np.maximum.accumulate(times)[:-1]])
+    after = np.minimum.accumulate(times[::-1])[::-1]
+    keys = np.array([k for k, _ in pictures], bool)
+    return sorted({0, *np.flatnonzero(keys & (before < times) & (after == times)).tolist(), len(pictures)})
+
+
+class _Group:
+    """One damaged group under repair."""
+
+    def __init__(self, owner: InLoop, coded: list[Coded], previous: Sequence[Coded],
+                 following: Sequence[Coded]) -> None:
+        self._owner, self._coded = owner, coded
+        self._previous, self._following = previous, following[:AHEAD]
+        self._stream = owner._stream
+        self._tail: list[Neighbour] | None = None
+        self._learned: set[bool] = set()
+
+    def repair(self) -> None:
+        """Replace the data of each hit packet, in decoding order: later ones are filled from earlier repairs."""
+        self._imply_headings()
+        for place, coded in enumerate(self._coded):
+            if not coded.hit or coded.heading is None:
+                continue
+            reason = self._owner._substituter.refusal(coded.heading)
+            if reason:
+                log.warning("%s: a damaged picture stays as it is (%s)", self._owner.diagnosis.path, reason)
+                continue
+            self._mend(place, coded, coded.heading)
+
+    def _mend(self, place: int, coded: Coded, heading: Heading) -> None:
+        picture, shown = self._look(place, heading)
+        if not picture.before and not picture.behind and picture.decoded is None:
+            log.warning("%s: nothing to fill the picture at %s from", self._owner.diagnosis.path,
+                        float(coded.pts * self._stream.time_base))
+            return
+        if self._owner._fill is not None:
+            planes, how = self._owner._fill(picture)
+        else:
+            planes, how = self._lessons(place, picture, shown).fill(candidates(picture), picture)
+        coded.data = self._owner._substituter.packet(coded.data, heading, planes)
+        self._owner.mended.append(Mended(coded.pts * self._stream.time_base, how, float(picture.lost.mean())))
+
+    def _look(self, place: int, heading: Heading, cut: bytes | None = None) -> tuple[Lost, dict[int, Neighbour]]:
+        """The picture at `place` (with the data `cut` in its place) as lost, and all that was decoded around it."""
+        coded = self._coded[place]
+        shown, said = self._decode(place, cut)
+        decoded = shown.get(coded.pts)
+        earlier = {c.pts for c in self._coded[:place]}
+        before = [n for t, n in sorted(shown.items(), reverse=True) if t < coded.pts and t in earlier]
+        if len(before) < 2:
+            before += self._context()
+        behind = [n for t, n in sorted(shown.items()) if t > coded.pts and t in earlier]
+        after = [n for t, n in sorted(shown.items()) if t > coded.pts and t not in earlier]
+        lost = np.ones((heading.sps.mb_height * 16, heading.sps.mb_width * 16), bool)
+        if decoded is not None and (coded.onset is not None or cut is not None):
+            lost = np.kron(lost_macroblocks(heading, coded.onset, said), np.ones((16, 16), bool))
+        return Lost(coded.pts, decoded.planes if decoded else None, lost, before, behind, after), shown
+
+    def _lessons(self, place: int, picture: Lost, shown: dict[int, Neighbour]) -> Trust:
+        """What was learned about pictures of this kind: in each group a few intact ones are taken for lost."""
+        kind = bool(picture.behind)
+        trust = self._owner._trust.setdefault(kind, Trust())
+        if kind in self._learned:
+            return trust
+        heading = self._coded[place].heading
+        if heading is None or picture.decoded is None:
+            return trust
+        start, keep = _bad_slice(heading, picture.lost)
+        lessons = 0
+        for other in reversed(range(place)):
+            coded = self._coded[other]
+            if lessons == LESSONS:
+                break
+            if (coded.hit or coded.keyframe or coded.heading is None or coded.pts not in shown
+                    or coded.heading.header.type != heading.header.type or start not in coded.heading.starts):
+                continue
+            cut = self._owner._substituter.cut(coded.data, keep, start)
+            pretended, _ = self._look(other, coded.heading, cut)
+            if bool(pretended.behind) == kind and pretended.decoded is not None and pretended.before:
+                trust.learn(candidates(pretended), pretended, shown[coded.pts].planes)
+                lessons += 1
+        if lessons:
+            self._learned.add(kind)
+        return trust
+
+    def _decode(self, place: int, cut: bytes | None = None) -> tuple[dict[int, Neighbour], Messages]:
+        """Pictures around the packet at `place`, repaired as far as they are, and what the decoder says about it."""
+        coded = self._coded[: place + 1 + AHEAD]
+        ahead = [c for c in self._following if c.data][: max(0, place + 1 + AHEAD - len(self._coded))]
+        near = _near(sorted(c.pts for c in [*coded, *ahead]), self._coded[place].pts)
+        shown: dict[int, Neighbour] = {}
+        said = Messages()
+        context = tolerant.open_decoder(self._stream, threads=False, vectors=True, whole=True)
+
+        def take(frames: Sequence[av.VideoFrame]) -> None:
+            for frame in frames:
+                if frame.pts in near:
+                    shown[frame.pts] = Neighbour(frame.pts, planes_of(frame), vectors_of(frame))
+
+        with listening():
+            for number, item in enumerate([*coded, *ahead]):
+                if not item.data:
+                    continue
+                if number == place:
+                    item = item if cut is None else replace(item, data=cut)
+                    frames, _, said = decode_logged(context, item.packet(self._stream.time_base))
+                    take(frames)
+                else:
+                    take(_frames(context, item.packet(self._stream.time_base)))
+            take(_frames(context, None))
+        return shown, said
+
+    def _context(self) -> list[Neighbour]:
+        """The last pictures of the group before, nearest first."""
+        if self._tail is None:
+            self._tail = []
+            wanted = set(sorted(c.pts for c in self._previous)[-HISTORY:])
+            context = tolerant.open_decoder(self._stream, threads=False, whole=True)
+            packets = [c.packet(self._stream.time_base) for c in self._previous if c.data]
+            for packet in [*packets, None]:
+                self._tail += [Neighbour(f.pts, planes_of(f)) for f in _frames(context, packet) if f.pts in wanted]
+            self._tail.sort(key=lambda n: -n.time)
+        return self._tail
+
+    def _imply_headings(self) -> None:
+        """Give each hit packet without a readable header the one that its neighbours imply."""
+        known = [(c.pts, c.heading) for c in self._coded if c.heading is not None]
+        if not known:
+            return
+        for place, coded in enumerate(self._coded):
+            if not coded.hit or coded.heading is not None:
+                continue
+            before = next((c for c in reversed(self._coded[:place]) if c.heading is not None), None)
+            after = next((c for c in self._coded[place + 1 :] if c.heading is not None), None)
+            if before is None or before.heading is None:
+                coded.heading = _first_heading(known[0][1])
+                continue
+            step = round((coded.pts - before.pts) * _order_rate(self._coded))
+            coded.heading = implied_heading(before.heading, after.heading if after else None, step)
+
+
+def _near(times: Sequence[int], time: int) -> set[int]:
+    place = times.index(time)
+    return set(times[max(0, place - HISTORY) : place + AHEAD])
+
+
+def _first_heading(template: Heading) -> Heading:
+    """Header of an instantaneous refresh at the start of a group, made from a later picture's."""
+    header: SliceHeader = replace(template.header, idr=True, ref_idc=3, first_mb=0, type="I", frame_num=0, poc=0,
+                                  poc_deltas=tuple(0 for _ in template.header.poc_deltas),
+                                  marking=(("flag", 0), ("flag", 0)))
+    return replace(template, header=header, starts=(0,))
+
+
+def _order_rate(group: Sequence[Coded]) -> Fraction:
+    """Picture order count per unit of time, from neighbours whose headers are known."""
+    rates = []
+    for a, b in pairwise(c for c in group if c.heading is not None):
+        assert a.heading is not None and b.heading is not None
+        turn = 1 << a.heading.sps.poc_bits
+        order = (b.heading.header.poc - a.heading.header.poc + turn // 2) % turn - turn // 2
+        if a.pts != b.pts and order:
+            rates.append(Fraction(order, b.pts - a.pts))
+    return sorted(rates)[len(rates) // 2] if rates else Fraction(0)
+
+
+def _bad_slice(heading: Heading, lost: np.ndarray) -> tuple[int, float]:
+    """First macroblock of the slice in which the loss begins, and the share of the slice that is intact."""
+    width = heading.sps.mb_width
+    bad = int(np.argmax(lost[::16, ::16].ravel()))
+    edges = [*heading.starts, heading.macroblocks]
+    start = max(e for e in edges if e <= bad)
+    end = min((e for e in edges if e > bad), default=len(lost) // 16 * width)
+    return start, (bad - start) / (end - start)
+
+
+def lost_macroblocks(heading: Heading, onset: Onset | None, said: Messages) -> np.ndarray:
+    """The macroblocks that are not the picture's own, (rows, columns) bool.
+
+    A slice is lost from its first bad macroblock to its end: with one bad slice the decoder's count of concealed
+    macroblocks tells where that is. Where it is not told, the whole slice, or the whole picture.
+    """
+    total, width = heading.macroblocks, heading.sps.mb_width
+    lost = np.ones(total, bool)
+    concealed = said.concealed or (onset.concealed if onset else None)
+    if concealed and concealed < total:
+        place = said.first_error or (onset.first_error if onset else None)
+        edges = [*heading.starts, total]
+        address = place[1] * width + place[0] if place else total - 1
+        end = next((edge for edge in edges if edge > address), total)
+        if end - concealed >= max((e for e in edges if e < end), default=0):
+            lost[:] = False
+            lost[end - concealed : end] = True
+    return lost.reshape(-1, width)
+
+
+def planes_of(frame: av.VideoFrame) -> Planes:
+    """Copies of a frame's planes, HW uint8 or uint16."""
+    deep = frame.format.components[0].bits > 8
+    planes = []
+    for plane in frame.planes:
+        lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height]
+        samples = lines.view(np.uint16) if deep else lines
+        planes.append(samples[:, : plane.width].copy())
+    return tuple(planes)
+
+
+def vectors_of(frame: av.VideoFrame) -> np.ndarray | None:
+    side = frame.side_data.get("MOTION_VECTORS")
+    return None if side is None else side.to_ndarray().copy()
+
+
+def _frames(context: av.VideoCodecContext, packet: av.Packet | None) -> list[av.VideoFrame]:
+    return tolerant.decode_one(context, packet)[0]
