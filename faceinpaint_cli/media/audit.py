@@ -42,13 +42,15 @@ class Findings:
         return {"ok": not self.problems, **self.facts, "problems": self.problems, "notes": self.notes}
 
 
-def audit(source: VideoIndex, output: Path, plan: RenderPlan | None, written: Written) -> Findings:
+def audit(source: VideoIndex, output: Path, plan: RenderPlan | None, written: Written,
+          damaged: bool = False) -> Findings:
     """Compare `output` with what was to be written.
 
     Looked at: the frames, their times, and that each decodes; that groups which were copied decode to the same
     samples; that copied streams hold the same packets at the same times; picture size and aspect, colour tags,
     rotation, chapters. Some containers shift all streams together, so that the first starts at zero: that one
-    shift is allowed, and reported.
+    shift is allowed, and reported. In a `damaged` source other streams may be damaged too, and be cut into packets
+    in another way when they are read again: then that is a note and no problem.
     """
     found = Findings(facts={"render": "copy" if plan is None else "smart" if plan.smart else "full"})
     if plan is not None and plan.why_full:
@@ -70,7 +72,7 @@ def audit(source: VideoIndex, output: Path, plan: RenderPlan | None, written: Wr
                 tolerance = video.time_base
             shift = _compare_frames(source, after, video, plan, written, tolerance, found)
     with open_video(source.path) as before, open_video(output) as after:
-        _compare_packets(before, after, pairs, shift, tolerance, found)
+        _compare_packets(before, after, pairs, shift, tolerance, found, found.notes if damaged else found.problems)
     with open_video(source.path) as before, open_video(output) as after:
         different = _facts_that_differ(source, before, after, number)
         same_kind &= nth_video(after, number).codec_context.codec.canonical_name == source.codec
@@ -167,16 +169,16 @@ class _Stream:
 
 
 def _compare_packets(before: av.container.InputContainer, after: av.container.InputContainer, pairs: dict[int, int],
-                     shift: Fraction | None, tolerance: Fraction, found: Findings) -> None:
+                     shift: Fraction | None, tolerance: Fraction, found: Findings, wrong: list[str]) -> None:
     ours, theirs = _read_streams(after, list(pairs.values())), _read_streams(before, list(pairs))
     equal = 0
     for i, j in pairs.items():
         a, b = theirs[i], ours[j]
         name = f"stream {i} ({a.codec})"
         if len(a.times) != len(b.times):
-            found.problems.append(f"{name} has {len(b.times)} packets instead of {len(a.times)}")
+            wrong.append(f"{name} has {len(b.times)} packets instead of {len(a.times)}")
         elif a.digest.digest() != b.digest.digest():
-            found.problems.append(f"{name}: the bytes of its packets changed")
+            wrong.append(f"{name}: the bytes of its packets changed")
         else:
             equal += 1
         if a.picture or not len(a.times) or len(a.times) != len(b.times):
@@ -193,7 +195,7 @@ def _compare_packets(before: av.container.InputContainer, after: av.container.In
         away = (y - x) * float(a.time_base) if exact else y * float(b.time_base) - x * float(a.time_base)
         limit = float(max(tolerance, Fraction(0) if exact else b.time_base)) * 1.5 + 1e-6
         if (np.abs(away - float(shift)) > limit).any():
-            found.problems.append(f"{name}: {int((np.abs(away - float(shift)) > limit).sum())} packets at another time")
+            wrong.append(f"{name}: {int((np.abs(away - float(shift)) > limit).sum())} packets at another time")
     found.facts |= {"streams_copied": len(pairs), "streams_equal": equal}
 
 

@@ -24,6 +24,11 @@ PACKED_RGB = {"rgb24": (0, 1, 2), "bgr24": (2, 1, 0), "rgba": (0, 1, 2), "rgb0":
 """Where R, G and B stand among the bytes of a pixel."""
 
 
+def eight_bit(image: np.ndarray) -> np.ndarray:
+    """HWC uint8 of a uint8 or uint16 picture."""
+    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+
+
 def can_paste(pixel_format: str) -> bool:
     """Whether `paste` works on frames of this format."""
     if pixel_format in PACKED_RGB:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -226,15 +226,30 @@ def decoding_times(times: np.ndarray, delay: int, step: int) -> np.ndarray:
     return np.concatenate([lead, times])[: len(times)]
 
 
+def with_missing(source: VideoIndex, times: Sequence[int]) -> VideoIndex:
+    """The index with frames at `times` put in, which no packet holds; they belong to the group that they end."""
+    extra = np.setdiff1d(np.array(times, np.int64), source.times)
+    if not len(extra):
+        return source
+    every = np.sort(np.concatenate([source.times, extra]))
+    starts = [0, *(int(np.searchsorted(every, source.times[g.frames[0]])) for g in source.groups[1:]), len(every)]
+    groups = tuple(Group(g.packets, span) for g, span in zip(source.groups, pairwise(starts), strict=True))
+    return replace(source, times=every, groups=groups)
+
+
+def reorder_delay(pts: np.ndarray) -> int:
+    """By how many places packets are reordered at most, given their times of display in order of decoding."""
+    ranks = np.empty(len(pts), np.int64)
+    ranks[np.argsort(pts, kind="stable")] = np.arange(len(pts))
+    return int((np.arange(len(pts)) - ranks).max(initial=0))
+
+
 def _with_decoding_times(pts: np.ndarray, dts: np.ndarray, time_base: Fraction, rate: Fraction) -> np.ndarray:
     """`dts` with what is missing filled in. (Matroska stores none; its reader guesses all but the first few.)"""
     missing = dts == NO_TIME
     if not missing.any():
         return dts
-    ranks = np.empty(len(pts), np.int64)
-    ranks[np.argsort(pts, kind="stable")] = np.arange(len(pts))
-    delay = int((np.arange(len(pts)) - ranks).max())
-    made = decoding_times(np.sort(pts), delay, round(1 / rate / time_base))
+    made = decoding_times(np.sort(pts), reorder_delay(pts), round(1 / rate / time_base))
     filled = np.where(missing, made, dts)
     return filled if (np.diff(filled) > 0).all() else made
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from faceinpaint_cli.media.segments import EncodedPacket, SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
-from faceinpaint_cli.media.video_index import NO_TIME, VideoIndex, decoding_times
+from faceinpaint_cli.media.video_index import NO_TIME, VideoIndex, decoding_times, reorder_delay
 
 Feed = Callable[["av.Packet | None"], Iterator[av.Packet]]
 """Takes each video packet of the source, then None; gives the packets to be written at that place."""
@@ -52,6 +52,7 @@ def joined(source: VideoIndex, plan: RenderPlan, store: SegmentStore, joiner: Jo
     Encoded groups are in order of display, and each picture takes the decoding time of the packet in whose place
     it stands: groups are closed, so the k-th picture of a group is never shown before its k-th packet is decoded.
     """
+    places, dts = _places(source)
     kept = np.zeros(len(source.pts), bool)
     for group in plan.copied:
         kept[slice(*group.packets)] = True
@@ -65,11 +66,26 @@ def joined(source: VideoIndex, plan: RenderPlan, store: SegmentStore, joiner: Jo
         if packet is not None and kept[place]:
             yield _timed(source, packet, place)
             return
-        while waiting is not None and (packet is None or waiting.frame <= place):
-            yield _packet(source, waiting, joiner.pack(waiting.data), int(source.dts[waiting.frame]))
+        while waiting is not None and (packet is None or places[waiting.frame] <= place):
+            yield _packet(source, waiting, joiner.pack(waiting.data), int(dts[waiting.frame]))
             waiting = next(ready, None)
 
     return feed
+
+
+def _places(source: VideoIndex) -> tuple[np.ndarray, np.ndarray]:
+    """For each frame the packet in whose place it is written, and its decoding time. A group that has more frames
+    than packets (missing ones were put back) takes the times that its rate implies."""
+    step = round(1 / source.rate / source.time_base)
+    dts = decoding_times(source.times, reorder_delay(source.pts), step)
+    places = np.zeros(source.frames, np.int64)
+    for group in source.groups:
+        packets, frames = range(*group.packets), slice(*group.frames)
+        count = group.frames[1] - group.frames[0]
+        places[frames] = np.minimum(packets[0] + np.arange(count), packets[-1])
+        if count == len(packets):
+            dts[frames] = source.dts[slice(*group.packets)]
+    return places, dts
 
 
 def written_frames(source: VideoIndex, plan: RenderPlan | None, store: SegmentStore | None) -> list[int]:

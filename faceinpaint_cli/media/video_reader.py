@@ -46,7 +46,7 @@ def read_frames(source: VideoIndex, spans: Sequence[Span], problems: DecodeLog) 
         tolerant.configure(context, threads=True)
         packets = read_packets(container, stream)
         read = 0
-        for run in _runs(source, spans):
+        for run in joined_groups(source, spans):
             number = run.frames[0] - 1
             place = run.packets[0] - 1
             for packet, frames, error in tolerant.decode(context, _between(packets, run.packets, read)):
@@ -56,7 +56,7 @@ def read_frames(source: VideoIndex, spans: Sequence[Span], problems: DecodeLog) 
                 for frame in frames:
                     number = source.frame_number(frame.pts, number)
                     if any(a <= number < b for a, b in spans):
-                        _check_size(source, frame, number)
+                        check_size(source, frame, number)
                         yield number, frame
             read = run.packets[1]
             context.flush_buffers()
@@ -72,7 +72,7 @@ def read_packets(container: av.container.InputContainer, *streams: av.stream.Str
         log.warning("%s: reading stopped early (%s)", container.name, error)
 
 
-def _runs(source: VideoIndex, spans: Sequence[Span]) -> list[Group]:
+def joined_groups(source: VideoIndex, spans: Sequence[Span]) -> list[Group]:
     """The groups that the spans touch, neighbours joined."""
     runs: list[Group] = []
     for group in source.groups:
@@ -90,7 +90,8 @@ def _between(packets: Iterator[av.Packet], places: tuple[int, int], start: int) 
     yield from islice(packets, places[0] - start, places[1] - start)
 
 
-def _check_size(source: VideoIndex, frame: av.VideoFrame, number: int) -> None:
+def check_size(source: VideoIndex, frame: av.VideoFrame, number: int) -> None:
+    """InputError where a frame has not the size that the video began with."""
     if (frame.width, frame.height) != (source.width, source.height):
         raise InputError(f"{source.path}: its picture changes from {source.width} x {source.height} to {frame.width} x "
                          f"{frame.height} at frame {number}; split it there, or convert it to one size")

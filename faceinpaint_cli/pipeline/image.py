@@ -18,6 +18,7 @@ from faceinpaint_cli.faces.detector import detect_hidden
 from faceinpaint_cli.fill.filler import FillItem
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.images import Picture, read_image, write_image
+from faceinpaint_cli.media.planes import eight_bit
 from faceinpaint_cli.pipeline.overlap import ordered_map
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.types import Face, Job, JobResult
@@ -81,11 +82,6 @@ def repair_pictures(images: Sequence[np.ndarray], masks: Sequence[np.ndarray | N
     filled = stages.filler.fill([FillItem(images[i], full[i], faces.get(i, ())) for i in todo]) if todo else []
     results = dict(zip(todo, filled, strict=True))
     return [Repaired(results.get(i, image), full[i], faces.get(i, ())) for i, image in enumerate(images)]
-
-
-def eight_bit(image: np.ndarray) -> np.ndarray:
-    """HWC uint8 of a uint8 or uint16 picture."""
-    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
 
 
 def _locate(images: Sequence[np.ndarray], stages: Stages) -> list[np.ndarray]:

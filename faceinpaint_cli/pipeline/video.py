@@ -6,33 +6,34 @@ import filecmp
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 
 from faceinpaint_cli.config import RunConfig
+from faceinpaint_cli.damage.evidence import diagnose
 from faceinpaint_cli.damage.masks import VideoMask
-from faceinpaint_cli.errors import FaceInpaintError, InputError
-from faceinpaint_cli.fill.filler import FillItem
+from faceinpaint_cli.errors import InputError, OutputError
 from faceinpaint_cli.media.atomic import atomic_path
-from faceinpaint_cli.media.audit import AuditError, Findings, audit, require
+from faceinpaint_cli.media.audit import Findings, audit, require
 from faceinpaint_cli.media.encoders import Encoder, choose_encoder
-from faceinpaint_cli.media.planes import ToRgb, conform, paste
+from faceinpaint_cli.media.planes import ToRgb, conform, eight_bit, paste
 from faceinpaint_cli.media.segments import EncodedPacket, SegmentFacts, SegmentStore
 from faceinpaint_cli.media.smart_render import RenderPlan, plan_render, smart_encoder
 from faceinpaint_cli.media.video_index import VideoIndex, index_video
 from faceinpaint_cli.media.video_reader import DecodeLog, Span, read_frames
 from faceinpaint_cli.media.video_writer import container_format, wants_global_header, write_video
-from faceinpaint_cli.pipeline.image import eight_bit
 from faceinpaint_cli.pipeline.overlap import ahead
 from faceinpaint_cli.pipeline.stages import Stages
-from faceinpaint_cli.pipeline.video_preview import write_preview
 from faceinpaint_cli.types import Face, Job, JobResult
+
+if TYPE_CHECKING:
+    from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
 log = logging.getLogger(__name__)
 
@@ -68,26 +69,44 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
     Raises FaceInpaintError; then, and on Ctrl-C, the output does not exist or is as it was.
     """
     start = perf_counter()
-    if not config.has_mask_source:
-        raise FaceInpaintError(f"{job.input}: damage in video cannot be found by itself yet; say what to fill with "
-                               "--mask, --mask-color or --box")
     source = index_video(job.input)
+    diagnosis = diagnose(job.input) if config.looks_for_damage else None
+    mended: MendedFrames | None = None
+    if diagnosis is not None and diagnosis.damaged:
+        from faceinpaint_cli.pipeline.video_damage import MendedFrames
+
+        mended = MendedFrames.of(source, diagnosis)
+        source = mended.source
+        if mended.why_not:
+            log.warning("%s is damaged, but its pictures cannot be mended (%s); they stay as the decoder conceals them",
+                        job.input, mended.why_not)
     result = JobResult(str(job.input), str(job.output), "video", "done", method="copy", frames=source.frames)
-    with stages.masks.for_video(job, source.width, source.height, source.frames, source.rotation) as masks:
-        damaged = _damaged_frames(source, masks)
-        if damaged.any():
-            found, counts = _Repair(job, config, stages, source, masks, damaged, progress).run()
-            result = replace(result, method=config.method, **counts)
+    with ExitStack() as stack:
+        masks = None
+        if config.has_mask_source:
+            masks = stack.enter_context(
+                stages.masks.for_video(job, source.width, source.height, source.frames, source.rotation))
+        masked = _masked_frames(source, masks)
+        if masked.any() or mended is not None:
+            repair = _Repair(job, config, stages, source, masks, masked, mended, progress)
+            found, counts = repair.run()
+            result = replace(result, method=config.method if masked.any() else "in-loop", **counts)
         else:
             found = _copy(job, source)
+        if mended is not None:
+            found.facts["damage"] = mended.report()
         if config.preview:
+            from faceinpaint_cli.pipeline.video_preview import write_preview
+
             write_preview(job, source, masks)
     seconds = perf_counter() - start
     return replace(result, seconds=round(seconds, 4), fps=round(result.frames / seconds, 3), audit=found.to_dict())
 
 
-def _damaged_frames(source: VideoIndex, masks: VideoMask) -> np.ndarray:
+def _masked_frames(source: VideoIndex, masks: VideoMask | None) -> np.ndarray:
     """For each frame of the source, bool: whether its mask marks anything. Decodes only for masks by colour."""
+    if masks is None:
+        return np.zeros(source.frames, bool)
     if masks.constant is not None:
         return np.full(source.frames, masks.constant.any())
     if not masks.needs_rgb:
@@ -114,27 +133,29 @@ def _copy(job: Job, source: VideoIndex) -> Findings:
 
 
 class _Repair:
-    """One video of which something is to be filled: render, join, audit."""
+    """One video of which something changes: render, join, audit. `masked` (bool per frame) says where `masks` mark
+    anything; `mended` gives the frames of a damaged file."""
 
-    def __init__(self, job: Job, config: RunConfig, stages: Stages, source: VideoIndex, masks: VideoMask,
-                 damaged: np.ndarray, progress: Progress | None) -> None:
+    def __init__(self, job: Job, config: RunConfig, stages: Stages, source: VideoIndex, masks: VideoMask | None,
+                 masked: np.ndarray, mended: MendedFrames | None, progress: Progress | None) -> None:
         self.job, self.config, self.stages, self.source, self.masks = job, config, stages, source, masks
-        self.damaged, self.progress = damaged, progress
+        self.masked, self.mended, self.progress = masked, mended, progress
+        self.touched = masked if mended is None else masked | mended.damaged
+        self.needs_faces = masks is not None and stages.needs_faces
         self.format = container_format(job.output)
         self.encoder = choose_encoder(config, source, self.format, job.output)
         self.turns = source.rotation // 90
-        where = np.flatnonzero(damaged)
-        self.shown = set(where[np.linspace(0, len(where) - 1, SHOWN).astype(int)].tolist())
+        self.shown = _spread(np.flatnonzero(masked))
         self.done = 0
 
     def run(self) -> tuple[Findings, dict[str, Any]]:
         """Smart if it can be and is wished, and in full where that does not pass its audit."""
-        changed = [bool(self.damaged[slice(*group.frames)].any()) for group in self.source.groups]
+        changed = [bool(self.touched[slice(*group.frames)].any()) for group in self.source.groups]
         plan = plan_render(self.source, changed, self.encoder, self.config.render == "smart")
         if plan.smart:
             try:
                 return self._written(plan, smart_encoder(self.encoder, self.source), global_header=False)
-            except AuditError as error:
+            except OutputError as error:
                 log.warning("%s; encoding all of it", error)
                 plan = RenderPlan.full(self.source, str(error))
         return self._written(plan, self.encoder, wants_global_header(self.format))
@@ -146,9 +167,13 @@ class _Repair:
                 written = write_video(self.source, temporary, self.format, plan, encoder, store)
                 if not written.frames:
                     raise InputError(f"{self.job.input}: no picture of its video could be decoded; get the file again")
-                found = audit(self.source, temporary, plan, written)
+                found = audit(self.source, temporary, plan, written, self.mended is not None)
                 require(found, self.job.output)
-            return found, _totals(store, len(written.frames))
+            totals = _totals(store, len(written.frames))
+            if self.mended is not None:
+                totals["frames_damaged"] = int(self.touched.sum())
+                totals["frames_filled"] += len(self.mended.mended)
+            return found, totals
 
     def _render(self, plan: RenderPlan, encoder: Encoder, global_header: bool, store: SegmentStore) -> None:
         """Encode the segments that the store does not have."""
@@ -158,7 +183,11 @@ class _Repair:
         if len(todo) < len(plan.segments):
             log.info("%s: going on after %d of %d frames", self.job.input, self.done, total)
         problems = DecodeLog()
-        frames = ahead(read_frames(self.source, _joined(todo), problems), QUEUE, DECODER_PATIENCE)
+        if self.mended is None:
+            decoded = read_frames(self.source, _joined(todo), problems)
+        else:
+            decoded = self.mended.read(_joined(todo), problems)
+        frames = ahead(decoded, QUEUE, DECODER_PATIENCE)
         with closing(ahead(self._filled(frames, encoder), QUEUE)) as pictures:
             waiting = next(pictures, None)
             for start, stop in todo:
@@ -182,7 +211,7 @@ class _Repair:
         """The frames, repaired."""
         try:
             pictures = self._masked(frames, encoder)
-            if self.stages.needs_faces:
+            if self.needs_faces:
                 pictures = _tracked(pictures, self.stages, self.config.detect_stride)
             for batch in _batches(pictures):
                 yield from self._fill(batch)
@@ -194,14 +223,21 @@ class _Repair:
 
     def _masked(self, frames: Iterator[tuple[int, av.VideoFrame]], encoder: Encoder) -> Iterator[Picture]:
         to_rgb = ToRgb()
+        width, height = self.source.display_size
+        nothing = np.zeros((height, width), bool)
         for number, frame in frames:
             frame = conform(frame, encoder.pixel_format)
-            rgb = to_rgb(frame) if self.masks.needs_rgb or self.damaged[number] or self.stages.needs_faces else None
+            if self.masks is None:
+                yield Picture(number, frame, nothing)
+                continue
+            rgb = to_rgb(frame) if self.masks.needs_rgb or self.masked[number] or self.needs_faces else None
             mask = self.masks.at(number, rgb)
             yield Picture(number, frame, np.rot90(mask, self.turns),
                           None if rgb is None else np.ascontiguousarray(np.rot90(rgb, self.turns)))
 
     def _fill(self, batch: list[Picture]) -> Iterator[Picture]:
+        from faceinpaint_cli.fill.filler import FillItem
+
         todo = [p for p in batch if p.image is not None and p.mask.any()]
         items = [FillItem(p.image, np.ascontiguousarray(p.mask), p.faces) for p in todo if p.image is not None]
         for picture, filled in zip(todo, self.stages.filler.fill(items) if items else (), strict=True):
@@ -216,7 +252,8 @@ class _Repair:
         settings = {k: v for k, v in self.config.to_dict().items() if k not in apart}
         mask = Path(self.config.mask) if self.config.mask else None
         return {"input": _stamp(self.job.input), "mask": _stamp(mask) if mask else None, "settings": settings,
-                "encoder": repr(encoder), "smart": plan.smart, "segments": [list(s) for s in plan.segments]}
+                "encoder": repr(encoder), "smart": plan.smart, "mended": self.mended is not None,
+                "segments": [list(s) for s in plan.segments]}
 
 
 def _encode(pictures: Iterable[Picture], encoder: Encoder, source: VideoIndex, global_header: bool,
@@ -292,6 +329,11 @@ def _totals(store: SegmentStore, frames: int) -> dict[str, Any]:
     return {"frames": frames, "frames_damaged": damaged, "frames_filled": damaged,
             "faces": max(c["faces"] for c in counts), "tracks": len({t for c in counts for t in c["tracks"]}),
             "mask_fraction": round(sum(c["mask"] for c in counts) / max(1, frames), 6)}
+
+
+def _spread(numbers: np.ndarray) -> set[int]:
+    """SHOWN of the numbers, evenly chosen."""
+    return set(numbers[np.linspace(0, len(numbers) - 1, SHOWN).astype(int)].tolist()) if len(numbers) else set()
 
 
 def _joined(spans: Sequence[Span]) -> list[Span]:

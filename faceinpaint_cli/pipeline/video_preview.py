@@ -12,18 +12,20 @@ import numpy as np
 
 from faceinpaint_cli.damage.masks import VideoMask
 from faceinpaint_cli.media.atomic import atomic_path
-from faceinpaint_cli.media.planes import ToRgb
+from faceinpaint_cli.media.planes import ToRgb, eight_bit
 from faceinpaint_cli.media.video_index import VideoIndex, index_video
 from faceinpaint_cli.media.video_reader import DecodeLog, read_frames
-from faceinpaint_cli.pipeline.image import eight_bit, side_by_side
+from faceinpaint_cli.pipeline.image import side_by_side
 from faceinpaint_cli.pipeline.overlap import ahead
 from faceinpaint_cli.types import Job
 
+CHANGED = 12
+"""Where no mask was given, pixels that differ by more (of 255) are shown as changed."""
 PANEL_WIDTH = 1280
 """Wider pictures are made smaller, so that three beside each other still play."""
 
 
-def write_preview(job: Job, source: VideoIndex, masks: VideoMask) -> None:
+def write_preview(job: Job, source: VideoIndex, masks: VideoMask | None) -> None:
     """Write NAME.preview.mp4 (h264, without sound) beside the finished output: before, mask in red, after.
 
     Made from the two files, so that it is also whole where a run went on from an earlier one.
@@ -48,7 +50,7 @@ def write_preview(job: Job, source: VideoIndex, masks: VideoMask) -> None:
 
 
 def _triples(source: VideoIndex, repaired: VideoIndex,
-             masks: VideoMask) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+             masks: VideoMask | None) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(before, mask, after), upright, HWC uint8 and HW bool, of each frame that both files have."""
     offset = (int(repaired.times[0]) * repaired.time_base - int(source.times[0]) * source.time_base)
     to_rgb = ToRgb(), ToRgb()
@@ -62,9 +64,12 @@ def _triples(source: VideoIndex, repaired: VideoIndex,
             if after is None:
                 return
             if abs(after[1] - time) * source.rate < Fraction(1, 2):
-                before = to_rgb[0](frame)
-                yield tuple(np.rot90(x, turns) for x in (  # type: ignore[misc]
-                    eight_bit(before), masks.at(number, before), eight_bit(to_rgb[1](after[2]))))
+                before, repaired_rgb = to_rgb[0](frame), eight_bit(to_rgb[1](after[2]))
+                if masks is not None:
+                    mask = masks.at(number, before)
+                else:
+                    mask = cv2.absdiff(eight_bit(before), repaired_rgb).max(2) > CHANGED
+                yield tuple(np.rot90(x, turns) for x in (eight_bit(before), mask, repaired_rgb))  # type: ignore[misc]
 
 
 def _timed(source: VideoIndex, offset: Fraction) -> Generator[tuple[int, Fraction, av.VideoFrame]]:

@@ -1,0 +1,111 @@
+"""A video that is damaged in its bitstream: its frames, mended in the loop, as many as there should be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import av
+import numpy as np
+
+from faceinpaint_cli.damage.evidence import Diagnosis
+from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.planes import copy_frame
+from faceinpaint_cli.media.video_index import VideoIndex, nth_video, open_video, with_missing
+from faceinpaint_cli.media.video_reader import DecodeLog, Span, check_size, joined_groups, read_packets
+from faceinpaint_cli.pipeline.inloop import InLoop, Mended, why_not
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class MendedFrames:
+    """The frames of a damaged video.
+
+    `source` has the missing frames put back; `damaged` (bool per frame) are those that are hit or refer to one
+    that is. `why_not` says why pictures cannot be mended in the loop; then they stay as the decoder conceals them.
+    """
+
+    diagnosis: Diagnosis
+    source: VideoIndex
+    damaged: np.ndarray
+    why_not: str | None
+    mended: list[Mended] = field(default_factory=list)
+    repeated: int = 0
+
+    @classmethod
+    def of(cls, source: VideoIndex, diagnosis: Diagnosis) -> MendedFrames:
+        if source.exact:
+            source = with_missing(source, [m.pts for g in diagnosis.groups for m in g.missing])
+            damaged = np.isin(source.times, sorted(diagnosis.damaged_times()))
+        else:
+            damaged = np.ones(source.frames, bool)
+        return cls(diagnosis, source, damaged, why_not(diagnosis))
+
+    def read(self, spans: Sequence[Span], problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
+        """(number, frame) of every frame in `spans` (ascending, apart), in order of display.
+
+        A frame that the decoder does not give is the one before it, shown again, so that sound stays in step.
+        """
+        with ExitStack() as stack:
+            container = stack.enter_context(open_video(self.source.path))
+            stream = nth_video(container, self.source.stream)
+            loop = None if self.why_not else stack.enter_context(InLoop(self.diagnosis))
+            plain = read_packets(container, stream)
+            place = 0
+            for run in joined_groups(self.source, spans):
+                if loop is not None:
+                    packets = loop.packets(*run.packets)
+                else:
+                    packets = islice(plain, run.packets[0] - place, run.packets[1] - place)
+                    place = run.packets[1]
+                context = tolerant.open_decoder(stream, threads=loop is None)
+                for number, frame in self._complete(self._numbered(context, packets, run.frames, problems), run.frames):
+                    if any(a <= number < b for a, b in spans):
+                        check_size(self.source, frame, number)
+                        yield number, frame
+            if loop is not None:
+                self.mended += loop.mended
+
+    def _numbered(self, context: av.VideoCodecContext, packets: Iterator[av.Packet], frames: Span,
+                  problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
+        number = frames[0] - 1
+        for place, (_, decoded, error) in enumerate(tolerant.decode(context, packets)):
+            if error is not None:
+                problems.add(place, error)
+            for frame in decoded:
+                number = self.source.frame_number(frame.pts, number)
+                yield number, frame
+
+    def _complete(self, numbered: Iterator[tuple[int, av.VideoFrame]],
+                  frames: Span) -> Iterator[tuple[int, av.VideoFrame]]:
+        """All numbers of a run, the missing ones with the nearest frame before, or the first."""
+        expected = frames[0]
+        last: av.VideoFrame | None = None
+        for number, frame in numbered:
+            if number >= frames[1]:
+                break
+            for gap in range(expected, number):
+                self.repeated += 1
+                yield gap, copy_frame(frame if last is None else last)
+            yield number, frame
+            expected, last = number + 1, frame
+        if last is None:
+            return
+        for gap in range(expected, frames[1]):
+            self.repeated += 1
+            yield gap, copy_frame(last)
+
+    def report(self) -> dict[str, Any]:
+        """What was found and done, for the report."""
+        found = self.diagnosis.to_dict()
+        if self.why_not:
+            found["not_mended"] = self.why_not
+        if self.repeated:
+            found["frames_repeated"] = self.repeated
+        found["mended"] = [{"seconds": float(m.time), "how": m.how, "area": round(m.lost, 4)} for m in self.mended]
+        return found
