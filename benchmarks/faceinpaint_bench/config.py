@@ -36,6 +36,8 @@ class BenchConfig:
     identity: Path | None = None
     examples: int = 12
     save_inputs: bool = False
+    codecs: tuple[str, ...] = ()
+    branches: tuple[str, ...] = ()
     gate: Path | None = None
     tolerance: str = ""
     update_baseline: Path | None = None
@@ -61,6 +63,8 @@ class BenchConfig:
                              f"not with {self.protocol} of --suite {self.suite}")
         if self.external and self.suite != "images":
             raise UsageError(f"--external goes with --suite images, not {self.suite}")
+        if (self.codecs or self.branches) and self.suite != "video":
+            raise UsageError(f"--codecs and --branches go with --suite video, not {self.suite}")
         names = [name for name, _ in self.external]
         if len(set(names)) != len(names):
             raise UsageError(f"--external names one system twice: {', '.join(names)}")

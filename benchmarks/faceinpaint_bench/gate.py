@@ -16,7 +16,7 @@ GATED = {  # field of a row: (name in --tolerance, whether higher is better)
     "psnr_inside": ("psnr", True), "ssim": ("ssim", True), "ssim_hole": ("ssim", True),
     "ssim_damaged": ("ssim", True), "ssim_inside": ("ssim", True), "lpips": ("lpips", False),
     "identity": ("identity", True), "ms_per_image": ("ms", False), "fps": ("fps", True),
-    "ratio": ("ratio", True),
+    "ratio": ("ratio", True), "images_per_second": ("fps", True),
 }
 DEFAULT_TOLERANCE = "psnr=0.1,ssim=0.002,lpips=0.005,identity=0.01"
 """Times are gated only where --tolerance names them: machines that share their cores vary by more than 30

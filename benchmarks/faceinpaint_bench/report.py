@@ -14,7 +14,8 @@ COLUMNS = {
     "ssim_hole": ("SSIM hole", "{:.4f}"), "lpips": ("LPIPS", "{:.4f}"), "identity": ("identity", "{:.3f}"),
     "psnr_damaged": ("PSNR damaged frames", "{:.2f}"), "psnr_inside": ("PSNR inside", "{:.2f}"),
     "ssim_damaged": ("SSIM damaged frames", "{:.4f}"), "ssim_inside": ("SSIM inside", "{:.4f}"),
-    "warping_error": ("flicker", "{:.2f}"), "fps": ("frames/s", "{:.1f}"), "ratio": ("ratio", "{:.3f}"),
+    "warping_error": ("flicker", "{:.2f}"), "fps": ("frames/s", "{:.1f}"),
+    "images_per_second": ("images/s", "{:.2f}"), "ratio": ("ratio", "{:.3f}"),
     "memory_mib": ("memory MiB", "{:.0f}"), "frame_errors": ("frames off", "{:d}"),
     "sync_errors": ("times off", "{:d}"), "ms_per_image": ("ms", "{:.1f}"),
 }
@@ -60,6 +61,13 @@ def notes(report: dict[str, Any]) -> list[str]:
                      "6 dB above that of the hole alone.")
         if p["lpips"] is None:
             found.append("LPIPS was not measured: no weights (--lpips FILE or FACEINPAINT_LPIPS).")
+    elif report["suite"] == "video":
+        found.append(f"{p['n']} clips of {p['dataset']}, damaged by seed {p['seed']}. PSNR: {p['psnr']}; inside: of "
+                     f"the true damage alone. Masks: {p['masks']}. Flicker: RMS jump against the true motion, in "
+                     "steps of 255.")
+    elif report["suite"] == "speed":
+        found.append(f"{p['clip']} and pictures of {p['dataset']}, one after the other, {p['repeats']} times, the best "
+                     "counts. Ratio: to decoding and encoding alone in the same run.")
     found += [f"Left out: {name}: {why}." for name, why in report.get("left_out", {}).items()]
     if report.get("unused"):
         first = report["unused"][0]

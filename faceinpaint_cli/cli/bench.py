@@ -29,7 +29,10 @@ PATH = click.Path(path_type=Path)
               help="Outputs of another program, matched by stem, as a row of that name; repeatable.")
 @click.option("--save-inputs", is_flag=True, help="Write the damaged pictures and masks, for other programs.")
 @click.option("--masks", metavar="PATH", type=PATH, help="Folder, zip or tar of masks (white = hole).")
-@click.option("--limit", metavar="N", type=int, help="Only the first N pictures by name.")
+@click.option("--codecs", metavar="NAME,...", help="--suite video: h264, hevc, mpeg4 (default: all three).")
+@click.option("--branches", metavar="NAME,...", help="--suite video: kinds of damage (default: base, that of the "
+              "BSCV benchmark); an unknown one lists those there are.")
+@click.option("--limit", metavar="N", type=int, help="Only the first N pictures or clips by name.")
 @click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Of everything random.")
 @click.option("--size", metavar="PX", type=int, default=256, show_default=True, help="Side of the pictures.")
 @click.option("--device", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -46,7 +49,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--junit", metavar="FILE.xml", type=PATH, help="Also write JUnit XML.")
 @common_options
 def command(progress: bool, methods: str | None, fidelity: str | None, external: tuple[str, ...],
-            **settings: Any) -> None:
+            codecs: str | None, branches: str | None, **settings: Any) -> None:
     """Measure fills against each other, and against a stored baseline.
 
     DATA: folders, zips or tars of pictures (for --suite video: of clips); none: the samples in the package.
@@ -56,11 +59,17 @@ def command(progress: bool, methods: str | None, fidelity: str | None, external:
 
     config = BenchConfig(
         **settings,
-        methods=tuple(filter(None, (m.strip() for m in (methods or "").split(",")))),
-        fidelity=tuple(_number(f) for f in (fidelity or "").split(",") if f.strip()),
+        methods=_listed(methods),
+        codecs=_listed(codecs),
+        branches=_listed(branches),
+        fidelity=tuple(_number(f) for f in _listed(fidelity)),
         external=tuple(parse_external(e) for e in external),
     )
     click.echo(report.to_markdown(run_bench(config, progress)), nl=False)
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in (text or "").split(","))))
 
 
 def _number(text: str) -> float:

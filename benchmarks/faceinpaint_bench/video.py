@@ -1,0 +1,191 @@
+"""Suite `video`: clips damaged in their bitstream, and what the decoder, simple repairs and `run` make of it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceinpaint_bench.clips import CODECS, DAMAGES, InStep, choose, encode, open_clips, reference_in_time
+from faceinpaint_bench.config import BenchConfig
+from faceinpaint_bench.fillers import Flicker, FlowPropagation, Freeze, PerFrame, Step
+from faceinpaint_cli import metrics
+from faceinpaint_cli.config import RunConfig
+from faceinpaint_cli.pipeline.stages import Stages
+from faceinpaint_cli.pipeline.video import repair_video
+from faceinpaint_cli.synthesis.bitstream import corrupt
+from faceinpaint_cli.synthesis.truemask import damaged_pixels, write_mask_video
+from faceinpaint_cli.types import Job
+
+STEPS: dict[str, Callable[[], Step]] = {
+    "concealment": lambda: lambda frame, mask: frame,
+    "freeze": Freeze,
+    "telea": lambda: PerFrame("telea"),
+    "flow": FlowPropagation,
+}
+RUNS = {"run": False, "run (true mask)": True}
+"""Rows made by the product: whether it is given the true mask or finds the damage itself."""
+
+
+@dataclass
+class Sums:
+    """Squared errors and structural similarity of one method on one clip, pooled over pixels."""
+
+    error: dict[str, float] = field(default_factory=dict)
+    count: dict[str, int] = field(default_factory=dict)
+    ssim: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    flicker: list[float] = field(default_factory=list)
+    last: np.ndarray | None = None
+
+    def add(self, result: np.ndarray, truth: np.ndarray, mask: np.ndarray,
+            motion: tuple[np.ndarray, np.ndarray] | None) -> None:
+        hurt = bool(mask.any())
+        same = np.array_equal(result, truth)
+        squares = np.zeros(mask.shape) if same else np.square(result.astype(np.float32) - truth).sum(2, np.float64)
+        whole, inside = (1.0, 1.0) if same else metrics.ssim_both(result, truth, mask if hurt else None)
+        self._pool("", squares.sum(), mask.size, whole)
+        if hurt:
+            self._pool("_damaged", squares.sum(), mask.size, whole)
+            self._pool("_inside", squares[mask].sum(), int(mask.sum()), inside)
+            if motion is not None and self.last is not None and motion[1].any():
+                self.flicker.append(metrics.warping_error(result, self.last, *motion))
+        self.last = result
+
+    def _pool(self, name: str, error: float, pixels: int, ssim: float) -> None:
+        self.error[name] = self.error.get(name, 0.0) + float(error)
+        self.count[name] = self.count.get(name, 0) + pixels
+        self.ssim.setdefault(name, []).append((ssim, pixels))
+
+    def row(self) -> dict[str, float | None]:
+        found: dict[str, float | None] = {}
+        for name in ("", "_damaged", "_inside"):
+            if name in self.error:
+                mse = max(self.error[name] / (3 * self.count[name]), metrics.LEAST_MSE)
+                found["psnr" + name] = 10 * math.log10(metrics.PEAK**2 / mse)
+                values, weights = zip(*self.ssim[name], strict=True)
+                found["ssim" + name] = float(np.average(values, weights=weights))
+        found["warping_error"] = float(np.mean(self.flicker)) if self.flicker else None
+        return found
+
+
+def run_video(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterable[Any]]) -> dict[str, Any]:
+    """Rows per clip, codec, kind of damage and method, and means over the clips."""
+    paths = open_clips(config.data)[:config.limit]
+    codecs = choose(config.codecs, dict(CODECS), "--codecs", tuple(CODECS))
+    branches = choose(config.branches, dict(DAMAGES), "--branches", ("base",))
+    methods = choose(config.methods, STEPS | RUNS, "--methods", (*STEPS, *RUNS))
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    rows: list[dict[str, Any]] = []
+    work = [(p, c, b) for p in paths for c in codecs for b in branches]
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, (path, codec, branch) in enumerate(watch(work, len(work))):
+            folder = Path(scratch) / str(number)
+            folder.mkdir()
+            rows += _measure(path, codec, branch, methods, config, folder)
+    means = _means(rows)
+    return {
+        "protocol": {
+            "name": "bscv", "dataset": "+".join(p.stem for p in config.data) or "samples", "n": len(paths),
+            "seed": config.seed, "codecs": codecs, "branches": branches, "inputs_sha256": digest.hexdigest(),
+            "psnr": "squared error pooled over the pixels of the clip",
+            "masks": "given to freeze, telea, flow and run (true mask); withheld from run",
+        },
+        "rows": means + rows, "pairs": [], "left_out": {}, "unused": [],
+    }
+
+
+def _measure(path: Path, codec: str, branch: str, methods: list[str], config: BenchConfig,
+             folder: Path) -> list[dict[str, Any]]:
+    """The rows of one damaged clip."""
+    clip, damaged, mask = folder / "clip.mp4", folder / "damaged.mp4", folder / "mask.mkv"
+    encode(path, codec, clip)
+    how = replace(DAMAGES[branch], seed=config.seed)
+    if how.kind == "ts":
+        damaged = damaged.with_suffix(".ts")
+    done = corrupt(clip, damaged, how, folder)
+    frames, hurt = write_mask_video(done.reference, damaged, mask)
+    outputs: dict[str, Path] = {}
+    rows = {m: {"method": m, "clip": path.name, "codec": codec, "branch": branch, "n": 1, "n_total": 1,
+                "frames": frames, "frames_damaged": hurt, "failed": []} for m in methods}
+    for name in [m for m in methods if m in RUNS]:
+        target, start = folder / f"out-{len(outputs)}{damaged.suffix}", time.perf_counter()
+        error = _product(damaged, target, mask if RUNS[name] else None, config)
+        if error is None:
+            outputs[name] = target
+            rows[name]["fps"] = frames / (time.perf_counter() - start)
+        else:
+            error = error.replace(f"{folder}/", "")
+            rows[name] |= {"n": 0, "failed": [{"name": f"{path.name} {codec} {branch}", "error": error}]}
+    steps = {m: STEPS[m]() for m in methods if m in STEPS}
+    for name, row in _compare(done.reference, damaged, steps, outputs).items():
+        rows[name] |= row
+    return list(rows.values())
+
+
+def _product(damaged: Path, target: Path, mask: Path | None, config: BenchConfig) -> str | None:
+    """Run the product on a file; its error where it failed."""
+    settings = RunConfig(mask=str(mask) if mask else None, device=config.device, model=config.models[0])
+    try:
+        repair_video(Job(damaged, target, "video", Path(damaged.name)), settings, Stages(settings))
+    except Exception as error:  # a figure of the report, with its message
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _compare(reference: Path, damaged: Path, steps: dict[str, Step],
+             outputs: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """Read reference, damaged file and outputs in step, and measure every method. Holds a few frames at a time."""
+    sums = {name: Sums() for name in (*steps, *outputs)}
+    concealed, repaired = InStep(damaged), {name: InStep(path) for name, path in outputs.items()}
+    flicker = Flicker()
+    for at, near, truth in reference_in_time(reference):
+        shown = concealed.at(at, near, truth)
+        mask = damaged_pixels(_luma(truth), _luma(shown))
+        motion = flicker.step(truth)
+        for name, step in steps.items():
+            sums[name].add(step(shown, mask), truth, mask, motion)
+        for name, file in repaired.items():
+            sums[name].add(file.at(at, near, truth), truth, mask, motion)
+    found = {}
+    for name, measured in sums.items():
+        file = repaired.get(name, concealed)
+        file.finish()
+        found[name] = measured.row() | {"frame_errors": abs(file.extra - file.missing), "sync_errors": file.missing}
+    return found
+
+
+def _luma(rgb: np.ndarray) -> np.ndarray:
+    return np.rint(rgb @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
+
+
+def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over the clips, a row for each method, codec and branch, where there are several clips."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["codec"], row["branch"], row["method"]), []).append(row)
+    found = []
+    for (codec, branch, method), members in groups.items():
+        if len(members) < 2:
+            continue
+        done = [m for m in members if m["n"]]
+        keys = [k for k, v in done[0].items() if isinstance(v, float)] if done else []
+        row = {"method": method, "clip": "all", "codec": codec, "branch": branch, "n": len(done),
+               "n_total": len(members), "frame_errors": sum(m["frame_errors"] for m in done),
+               "sync_errors": sum(m["sync_errors"] for m in done),
+               "failed": [f for m in members for f in m["failed"]]}
+        for key in keys:
+            values = [m[key] for m in done if m.get(key) is not None]
+            row[key] = float(np.mean(values)) if values else None
+        found.append(row)
+    return found
+
+

@@ -1,0 +1,126 @@
+"""bench on video: files read in step, simple repairs, figures that are those of the measures."""
+
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+from faceinpaint_bench import clips, fillers, video
+from faceinpaint_bench.config import BenchConfig
+from faceinpaint_bench.run import run_bench
+from media_factory import make_clip
+from skimage.data import astronaut
+
+from faceinpaint_cli import metrics
+from faceinpaint_cli.errors import DataError, UsageError
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return make_clip(tmp_path_factory.mktemp("clips") / "a.mp4", frames=20, gop=10, audio=None,
+                     options={"crf": "10"})
+
+
+def pan(count, side=64):
+    wide = astronaut()[60:60 + side, 100:100 + side + 4 * count]
+    return [np.ascontiguousarray(wide[:, 4 * i:4 * i + side]) for i in range(count)]
+
+
+def test_suite_video(clip, tmp_path):
+    config = BenchConfig(output=tmp_path / "out", data=(clip,), suite="video", codecs=("h264", "mpeg4"),
+                         branches=("many",), methods=("concealment", "freeze", "telea", "flow"))
+    report = run_bench(config)
+    assert len(report["rows"]) == 8
+    rows = {(r["method"], r["codec"]): r for r in report["rows"]}
+    for row in report["rows"]:
+        assert row["frames"] == 20 and 0 < row["frames_damaged"] <= 20
+        assert row["psnr_inside"] < row["psnr_damaged"] <= row["psnr"]
+        assert row["frame_errors"] == 0
+    assert rows["concealment", "h264"]["psnr"] != rows["freeze", "h264"]["psnr"]
+    again = run_bench(config)
+    assert again["rows"] == report["rows"]
+    assert "| flow | a.mp4 | h264 | many |" in (tmp_path / "out" / "bench.md").read_text()
+
+
+def test_a_run_that_fails_is_counted(clip, tmp_path, monkeypatch):
+    def fail(job, config, stages):
+        raise RuntimeError(f"{job.input} is too hard")
+
+    monkeypatch.setattr(video, "repair_video", fail)
+    report = run_bench(BenchConfig(output=tmp_path, data=(clip,), suite="video", codecs=("h264",),
+                                   branches=("drop",), methods=("concealment", "run")))
+    row = report["rows"][1]
+    assert (row["n"], row["n_total"]) == (0, 1)
+    assert row["failed"][0]["error"] == "RuntimeError: damaged.mp4 is too hard"
+
+
+def test_sums_are_pooled():
+    frames = pan(3)
+    mask = np.zeros((64, 64), bool)
+    mask[10:30, 10:40] = True
+    sums = video.Sums()
+    damaged = [frames[0], frames[1].copy(), frames[2].copy()]
+    for i in (1, 2):
+        damaged[i][mask] = 255 - damaged[i][mask]
+    for shown, truth in zip(damaged, frames, strict=True):
+        sums.add(shown, truth, mask if shown is not truth else np.zeros_like(mask), None)
+    row = sums.row()
+    both = [np.concatenate([a[i] for i in (1, 2)]) for a in (damaged, frames)]
+    assert row["psnr_damaged"] == pytest.approx(metrics.psnr(*both), abs=1e-4)
+    inside = [np.concatenate([a[i][mask] for i in (1, 2)])[None] for a in (damaged, frames)]
+    assert row["psnr_inside"] == pytest.approx(metrics.psnr(*inside), abs=1e-4)
+    assert row["psnr"] == pytest.approx(row["psnr_damaged"] + 10 * np.log10(1.5), abs=1e-4)
+    assert row["ssim"] == pytest.approx((1 + 2 * row["ssim_damaged"]) / 3, abs=1e-6)
+
+
+def test_files_in_step(tmp_path):
+    whole = make_clip(tmp_path / "a.mp4", frames=6, audio=None, options={"crf": "0"})
+    gaps = make_clip(tmp_path / "b.mp4", frames=4, audio=None, options={"crf": "0"}, times=[0, 1, 3, 9],
+                     time_base=Fraction(1, 25))
+    file = clips.InStep(gaps)
+    shown = [file.at(time, near, truth) for time, near, truth in clips.reference_in_time(whole)]
+    file.finish()
+    assert (file.missing, file.extra) == (3, 1)
+    assert np.array_equal(shown[1], shown[2]) and not np.array_equal(shown[2], shown[3])
+    same = clips.InStep(whole)
+    assert all(np.array_equal(same.at(t, n, p), p) for t, n, p in clips.reference_in_time(whole))
+
+
+def test_flow_follows_a_pan_and_freeze_does_not():
+    frames = pan(5)
+    mask = np.zeros((64, 64), bool)
+    mask[20:44, 20:44] = True
+    results = {}
+    for name, step in (("freeze", fillers.Freeze()), ("flow", fillers.FlowPropagation())):
+        for i, frame in enumerate(frames):
+            hole = mask if i == 4 else np.zeros_like(mask)
+            shown = np.where(hole[..., None], 0, frame).astype(np.uint8)
+            results[name] = step(shown, hole)
+        assert np.array_equal(results[name][~mask], frames[4][~mask])
+    assert metrics.psnr(results["flow"], frames[4], mask) > metrics.psnr(results["freeze"], frames[4], mask) + 5
+
+
+def test_flicker_is_of_the_repair_not_of_the_motion():
+    frames = pan(4, 96)
+    flicker, sums = fillers.Flicker(), {"still": video.Sums(), "jumps": video.Sums()}
+    everywhere = np.ones((96, 96), bool)
+    for i, frame in enumerate(frames):
+        motion = flicker.step(frame)
+        assert (motion is None) == (i == 0)
+        sums["still"].add(frame, frame, everywhere, motion)
+        sums["jumps"].add(cv2.add(frame, np.full_like(frame, 15 * (i % 2))), frame, everywhere, motion)
+    still, jumps = (sums[n].row()["warping_error"] for n in ("still", "jumps"))
+    assert still < 6 < jumps
+
+
+def test_bad_input(clip, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for kind, message, settings in [
+        (UsageError, "known: h264, hevc, mpeg4", {"codecs": ("vp8",)}),
+        (UsageError, "known: base, small", {"branches": ("x",)}),
+        (UsageError, "known: concealment", {"methods": ("ns",)}),
+        (DataError, "no clips", {"data": (tmp_path / "empty",)}),
+        (UsageError, "--suite video", {"suite": "images", "codecs": ("h264",)}),
+    ]:
+        with pytest.raises(kind, match=message):
+            run_bench(BenchConfig(**{"output": tmp_path / "out", "data": (clip,), "suite": "video"} | settings))
