@@ -1,4 +1,4 @@
-"""Where a picture has been stamped over, found by looking: the small network in the package."""
+"""Where a picture has been stamped over, found by looking: flat patches by rule, others by a small network."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from faceinpaint_cli.damage.flat import flat_patches
 from faceinpaint_cli.errors import ModelError
 from faceinpaint_cli.models.networks.localiser import Localiser, probability
 
@@ -57,6 +58,7 @@ def _locate(image: np.ndarray, net: Localiser) -> np.ndarray:
         seen = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     batch = torch.from_numpy(np.ascontiguousarray(seen)).permute(2, 0, 1)[None].float().div_(127.5).sub_(1)
     soft = sure_regions(probability(net, batch)[0, 0].numpy())
+    soft = np.where(flat_patches(np.ascontiguousarray(seen)), np.float32(1), soft)
     if scale < 1 and soft.any():
         reach = int(np.ceil(1 / scale))
         soft = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)

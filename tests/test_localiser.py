@@ -1,0 +1,75 @@
+"""The blind localiser in the package: stamped squares are found, untouched pictures are left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+
+from faceinpaint_cli.damage import localiser
+from faceinpaint_cli.damage.localiser import locate_damage, sure_regions
+from faceinpaint_cli.errors import ModelError
+from faceinpaint_cli.models.networks.localiser import Localiser, probability
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def face() -> np.ndarray:
+    return np.ascontiguousarray(astronaut()[:256, 96:352])
+
+
+def test_a_white_square_is_found_and_its_place_is_right(face):
+    found = 0
+    for y, x in ((100, 70), (20, 110), (120, 10)):
+        stamped = face.copy()
+        stamped[y : y + 128, x : x + 128] = 255
+        true = np.zeros(face.shape[:2], bool)
+        true[y : y + 128, x : x + 128] = True
+        (soft,) = locate_damage([stamped])
+        assert soft.shape == true.shape and soft.dtype == np.float32 and soft.min() >= 0 and soft.max() <= 1
+        hit = soft > 0.5
+        found += (hit & true).sum() / (hit | true).sum() > 0.9
+    assert found == 3
+
+
+def test_untouched_pictures_stay_untouched(face):
+    for picture in (face, astronaut(), face[::-1, ::-1].copy()):
+        assert not locate_damage([picture])[0].any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (33, 70), (900, 700)])
+def test_any_size(size):
+    rng = np.random.default_rng(0)
+    (soft,) = locate_damage([rng.integers(0, 256, (*size, 3), dtype=np.uint8)])
+    assert soft.shape == size
+
+
+def test_unsure_and_tiny_regions_are_dropped():
+    soft = np.zeros((100, 100), np.float32)
+    soft[10:40, 10:40] = 0.97
+    soft[60:90, 60:90] = 0.6
+    soft[5, 95] = 1.0
+    kept = sure_regions(soft)
+    assert (kept[10:40, 10:40] == np.float32(0.97)).all()
+    assert kept.sum() == pytest.approx(900 * 0.97, rel=1e-5)
+
+
+def test_the_network_is_small_and_every_weight_learns():
+    net = Localiser()
+    assert sum(p.numel() for p in net.parameters()) < 2_000_000
+    net(torch.randn(1, 3, 64, 64)).square().mean().backward()
+    assert not [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    assert probability(net, torch.zeros(1, 3, 50, 70)).shape == (1, 1, 50, 70)
+
+
+def test_missing_weights_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(localiser.resources, "files", lambda _: tmp_path)
+    localiser.bundled_localiser.cache_clear()
+    try:
+        with pytest.raises(ModelError, match="--mask"):
+            localiser.bundled_localiser()
+    finally:
+        monkeypatch.undo()
+        localiser.bundled_localiser.cache_clear()

@@ -1,0 +1,70 @@
+"""`faceinpaint models` and `faceinpaint train` as commands."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from faceinpaint_cli.cli.models import command as models
+from faceinpaint_cli.cli.train import command as train
+from faceinpaint_cli.errors import ModelError, UsageError
+from faceinpaint_cli.models.checkpoint import save_checkpoint
+from faceinpaint_cli.models.registry import GENERATORS, build_generator
+
+OPTIONS = {"widths": [8, 8, 8], "refine_width": 8, "refine_depth": 1, "prior_rank": 4}
+
+
+@pytest.fixture
+def model(tmp_path):
+    torch.manual_seed(0)
+    net = build_generator("base", **OPTIONS)
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, net.state_dict(), "base", {"options": OPTIONS, "facts": {"steps": 3}})
+    return path
+
+
+def invoke(command, *args):
+    return CliRunner().invoke(command, [str(a) for a in args], catch_exceptions=False)
+
+
+def test_list_names_every_network_and_the_bundled_weights():
+    lines = invoke(models, "list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(GENERATORS)
+    assert "weights" in lines[0]
+
+
+def test_show_tells_what_the_file_holds(model):
+    facts = json.loads(invoke(models, "show", model).stdout)
+    assert facts["name"] == "base" and facts["config"]["facts"] == {"steps": 3} and facts["size"] == 256
+    with pytest.raises(ModelError, match="no bundled model"):
+        invoke(models, "show", "nonesuch")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="the onnx extra is not installed")
+def test_export_gives_the_same_picture(model, tmp_path):
+    result = invoke(models, "export", model, "--onnx", tmp_path / "small.onnx")
+    assert "largest difference" in result.stdout and (tmp_path / "small.onnx").stat().st_size > 1000
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is not None, reason="the onnx extra is installed")
+def test_export_without_the_extra_says_what_to_install(model, tmp_path):
+    with pytest.raises(UsageError, match=r"faceinpaint\[onnx\]"):
+        invoke(models, "export", model, "--onnx", tmp_path / "small.onnx")
+
+
+def test_dry_run_prints_the_resolved_recipe(tmp_path):
+    settings = ("--recipe", "pix2pix", "--steps", 7, "--set", "seed=5", "--dry-run")
+    result = invoke(train, tmp_path, "-o", tmp_path / "run", *settings)
+    recipe = json.loads(result.stdout)
+    assert recipe["run"]["steps"] == 7 and recipe["seed"] == 5 and recipe["model"]["told"] is False
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_settings_are_usage_errors(tmp_path):
+    with pytest.raises(UsageError, match="unknown setting"):
+        invoke(train, tmp_path, "-o", tmp_path / "run", "--set", "run.step=7", "--dry-run")
+    assert invoke(train, tmp_path, "-o", tmp_path / "run", "--steps", 0).exit_code == 2
