@@ -29,7 +29,7 @@ def flat_patches(image: np.ndarray) -> np.ndarray:
     found = np.zeros((height, width), np.uint8)
     kernel = np.ones((3, 3), np.uint8)
     spread = cv2.subtract(cv2.dilate(image, kernel), cv2.erode(image, kernel)).max(2)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((spread <= SPREAD).astype(np.uint8), connectivity=4)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((spread <= SPREAD).astype(np.uint8), connectivity=4)
     for index in np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= max(16, LEAST_AREA * height * width)):
         x, y, w, h, area = stats[index]
         if index == 0 or _sides(x, y, w, h, width, height) > 2:
