@@ -77,26 +77,41 @@ def test_other_methods_fill_sixteen_bits_in_eight(items, monkeypatch):
 
 
 def test_a_batch_too_large_for_the_memory_is_halved(model, items, monkeypatch):
-    filler = Filler(config(model, batch_size="8"))
-    real, sizes = filler._generator._predict_batch, []
+    generator = Filler(config(model, batch_size="8"))._generator
+    generator.device = torch.device("cuda")  # the way of work that knows a device out of memory
+    images = [np.zeros((256, 256, 3), np.float32)] * 5
+    sizes = []
 
     def limited(images, holes):
         sizes.append(len(images))
         if len(images) > 2:
             raise torch.cuda.OutOfMemoryError
-        return real(images, holes)
+        return images
 
-    monkeypatch.setattr(filler._generator, "_predict_batch", limited)
-    assert len(filler.fill(items)) == len(items)
-    assert filler._generator.batch_size == 2
-    assert max(sizes) > 2
+    monkeypatch.setattr(generator, "_predict_batch", limited)
+    assert len(generator.predict(images, images)) == 5
+    assert sizes == [5, 4, 2, 2, 1]
 
     def never(images, holes):
         raise torch.cuda.OutOfMemoryError
 
-    monkeypatch.setattr(filler._generator, "_predict_batch", never)
+    monkeypatch.setattr(generator, "_predict_batch", never)
     with pytest.raises(DeviceError, match="--device cpu"):
-        filler.fill(items)
+        generator.predict(images, images)
+
+
+def test_batches_side_by_side_keep_their_order(model):
+    generator = Filler(config(model, batch_size="2"))._generator
+    rng = np.random.default_rng(0)
+    images = [rng.random((256, 256, 3), np.float32) for _ in range(5)]
+    holes = [np.zeros((256, 256), bool) for _ in images]
+    generator.workers = 1
+    one = generator.predict(images, holes)
+    generator.workers = 3
+    before = torch.get_num_threads()
+    several = generator.predict(images, holes)
+    assert torch.get_num_threads() == before
+    assert all(np.abs(a - b).max() < 1e-3 for a, b in zip(one, several, strict=True))
 
 
 def test_bad_model_and_device_are_told_at_once(tmp_path):

@@ -56,21 +56,22 @@ def plan_crops(mask: np.ndarray, faces: Sequence[Face], size: int = 256) -> Plan
         return Plan([], mask)
     grid = _Grid(mask)
     crops = [_widened(_face_or_whole(face, mask, size), grid) for face in faces]
-    left, simple = grid.todo.copy(), np.zeros_like(grid.todo)
-    used: set[int] = set()
+    near = [grid.weight(crop) > SURE_MARGIN for crop in crops]
+    touched = np.array([grid.labels_in(cells) for cells in near], bool).reshape(len(crops), grid.count)
+    sides = np.array([side_of(crop) for crop in crops]).reshape(-1, 1)
     thickness = grid.thickness()
-    for label in range(1, grid.count):
-        hole, thick = grid.labels == label, thickness[label]
-        mine = [i for i, crop in enumerate(crops) if (hole & (grid.weight(crop) > SURE_MARGIN)).any()]
-        if (not mine and (faces or thick < HIDES_A_FACE * min(mask.shape))) or \
-                (mine and all(thick < THIN * side_of(crops[i]) for i in mine)):
-            simple |= hole
-            continue
-        for i in mine:
-            left &= ~(hole & (grid.weight(crops[i]) > SURE_MARGIN))
-        used.update(mine)
-    left &= ~simple
-    kept = _without_idle([crops[i] for i in sorted(used)], grid)
+    away = ~touched.any(0)
+    too_small = np.full(grid.count, True) if faces else thickness < HIDES_A_FACE * min(mask.shape)
+    scratch = ((thickness < THIN * sides) | ~touched).all(0)
+    simple_labels = np.where(away, too_small, scratch)
+    simple = grid.todo & simple_labels[grid.labels]
+    left = grid.todo & ~simple
+    used = []
+    for i, cells in enumerate(near):
+        mine = left & cells
+        left = left & ~mine
+        used += [i] * bool((touched[i] & ~simple_labels).any())
+    kept = _without_idle([crops[i] for i in used], grid)
     for crop in kept:  # nothing lies beyond the picture: at its edge a crop's own edge takes nothing away
         left &= ~grid.at_picture_edge(crop)
     if kept:  # what a face's crop leaves of a scratch
@@ -109,10 +110,16 @@ class _Grid:
 
     def thickness(self) -> np.ndarray:
         """Of every hole, by label, in pixels: twice the largest distance to an edge."""
-        far = 2 * self.step * self.distance(self.todo)
-        thickness = np.zeros(self.count)
-        np.maximum.at(thickness, self.labels.ravel(), far.ravel())
+        far = 2 * self.step * self.distance(self.todo)[self.todo]
+        thickness = np.zeros(self.count, far.dtype)
+        np.maximum.at(thickness, self.labels[self.todo], far)
         return thickness
+
+    def labels_in(self, cells: np.ndarray) -> np.ndarray:
+        """Which holes, by label, have a cell among these."""
+        found = np.bincount(self.labels[cells], minlength=self.count) > 0
+        found[0] = False
+        return found
 
     def enlarged(self, cells: np.ndarray) -> np.ndarray:
         """Cells as a mask of the picture's size (HW bool)."""
