@@ -167,13 +167,13 @@ class _Tracker:
         if last is first:
             return
         claims = self._match(last)
-        for track, face in claims.items():
-            if face is None:
+        for track, claimed in claims.items():
+            if claimed is None:
                 self._miss(last, track)
             else:
                 self._misses[track] = 0
-                self._blend(span, track, merge(last.faces[track], face, last.given.mask), moves[track])
-        taken = {id(face) for face in claims.values()}
+                self._blend(span, track, merge(last.faces[track], claimed, last.given.mask), moves[track])
+        taken = {id(claimed) for claimed in claims.values()}
         for face in last.detected or ():
             if id(face) not in taken:
                 self._start(last, face)

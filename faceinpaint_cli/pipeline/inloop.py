@@ -13,7 +13,7 @@ ones the compressed packets are held, never all the decoded pictures.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -137,7 +137,7 @@ class InLoop:
                 yield from (c.packet(self._stream.time_base) for c in group if c.data)
             self._last = group
 
-    def _read_groups(self, container: av.container.InputContainer) -> Iterator[list[Coded]]:
+    def _read_groups(self, container: av.container.InputContainer) -> Generator[list[Coded], None, None]:
         """The file's packets cut into closed groups, with the missing ones in their places."""
         pictures = self.diagnosis.pictures
         onsets = {o.packet: o for g in self.diagnosis.groups for o in g.onsets}

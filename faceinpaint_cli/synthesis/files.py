@@ -61,7 +61,7 @@ def damage_image(source: Path, target: Path, seed: int) -> Outcome:
     except (OSError, UnidentifiedImageError) as error:
         raise InputError(f"{source}: expected a picture, cannot be read ({error})") from error
     rng = np.random.default_rng([seed, zlib.crc32(source.name.encode())])
-    hole = draw_mask(*pixels.shape[:2], rng, PATCH_SHAPES)
+    hole = draw_mask(pixels.shape[0], pixels.shape[1], rng, PATCH_SHAPES)
     pixels[hole] = rng.integers(0, 256, 3) if rng.random() < 0.5 else rng.choice([0, 255])
     mask = mask_path(target, "image")
     try:

@@ -42,9 +42,9 @@ def _pictures(path: Path) -> Iterator[tuple[str, bytes]]:
         else:
             with tarfile.open(path) as archive:
                 for member in sorted((m for m in archive if m.isfile()), key=lambda m: m.name):
-                    file = archive.extractfile(member)
-                    if file is not None and member.name.lower().endswith(SUFFIXES):
-                        yield member.name, file.read()
+                    content = archive.extractfile(member)
+                    if content is not None and member.name.lower().endswith(SUFFIXES):
+                        yield member.name, content.read()
     except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(f"the masks at {path} cannot be read: {error}") from None
 

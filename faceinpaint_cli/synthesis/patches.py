@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 
-Rng = np.random.Generator
+Rng: TypeAlias = np.random.Generator
 
 
 def white(image: np.ndarray, rng: Rng, others: Sequence[np.ndarray]) -> np.ndarray:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 
-Rng = np.random.Generator
+Rng: TypeAlias = np.random.Generator
 
 
 def center(height: int, width: int, rng: Rng) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,7 +71,7 @@ def _pictures(images: Sequence[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
-def prepared(make: Callable[[int], Batch], first: int, ahead: int = 4) -> Iterator[Batch]:
+def prepared(make: Callable[[int], Batch], first: int, ahead: int = 4) -> Generator[Batch, None, None]:
     """make(`first`), make(`first` + 1), ... without end, made ahead in a thread whose errors are raised here."""
     ready: queue.Queue = queue.Queue(ahead)
     stopped = threading.Event()

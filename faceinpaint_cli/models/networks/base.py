@@ -86,7 +86,7 @@ class Base(nn.Module):
     ) -> None:
         super().__init__()
         self.prior = FacePrior(rank=prior_rank)
-        self.coarse = Coarse(tuple(widths))
+        self.coarse = Coarse(widths)
         self.refine = Refine(refine_width, refine_depth, widths[0])
 
     def coarse_picture(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
