@@ -261,6 +261,68 @@ def test_a_fill_of_the_transparent_colour_stays_visible(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "out.png").alpha, original.alpha)
 
 
+def test_what_is_transparent_by_colour_stays_so(tmp_path):
+    pixels = np.asarray(RGB).copy()
+    pixels[15:25, 25:35] = key = (1, 2, 3)
+    Image.fromarray(pixels).save(tmp_path / "a.png", transparency=key)
+    original = read_image(tmp_path / "a.png")
+    assert (original.alpha == 0).sum() == 100
+    write_image(original, fill_of(original), HOLE, tmp_path / "b.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "b.png").alpha, original.alpha)
+
+
+def test_tiff_with_zero_for_white(tmp_path):
+    RGB.convert("L").save(tmp_path / "a.tif")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    (page,) = struct.unpack_from("<I", data, 4)
+    place = next(p for p in range(page + 2, len(data), 12) if struct.unpack_from("<H", data, p) == (262,))
+    data[place + 8] = 0
+    (tmp_path / "a.tif").write_bytes(data)
+    original = read_image(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as image:
+        np.testing.assert_array_equal(original.rgb, np.asarray(image.convert("RGB")))
+    np.testing.assert_array_equal(original.rgb[..., 0], 255 - np.asarray(RGB.convert("L")))
+    fill = np.where(HOLE[..., None], np.uint8(200), original.rgb)
+    write_image(original, fill, HOLE, tmp_path / "b.tif")
+    with Image.open(tmp_path / "b.tif") as image:
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), fill)
+
+
+def test_bmp_from_the_top_down(tmp_path):
+    RGB.save(tmp_path / "a.bmp")
+    data = bytearray((tmp_path / "a.bmp").read_bytes())
+    data[22:26] = struct.pack("<i", -HEIGHT)
+    (tmp_path / "a.bmp").write_bytes(data)
+    original = read_image(tmp_path / "a.bmp")
+    np.testing.assert_array_equal(original.rgb, np.asarray(RGB)[::-1])
+    write_image(original, fill_of(original), HOLE, tmp_path / "b.bmp")
+    with Image.open(tmp_path / "b.bmp") as image:
+        np.testing.assert_array_equal(np.asarray(image), fill_of(original))
+
+
+@pytest.mark.parametrize("bits", [16, "rle"])
+def test_bmp_of_other_codings_keeps_its_pixels(bits, tmp_path):
+    if bits == 16:
+        rows = (np.arange(HEIGHT * 64, dtype=np.uint16) * 7 % 32768).reshape(HEIGHT, 64)[:, :WIDTH]
+        header, body = (WIDTH, HEIGHT, 1, 16, 0), np.pad(rows, ((0, 0), (0, WIDTH % 2))).tobytes()
+        palette = b""
+    else:
+        line = bytes([30, 5, 32, 9, 0, 0])  # 30 pixels of colour 5, 32 of colour 9, end of line
+        header, body = (WIDTH, HEIGHT, 1, 8, 1), line * HEIGHT + b"\0\1"
+        palette = bytes(range(256)) * 4
+    place = 54 + len(palette)
+    (tmp_path / "a.bmp").write_bytes(
+        struct.pack("<2sIHHI", b"BM", place + len(body), 0, 0, place) + struct.pack("<IiiHHI", 40, *header)
+        + struct.pack("<IiiII", len(body), 2835, 2835, 0, 0) + palette + body)
+    with Image.open(tmp_path / "a.bmp") as image:
+        other = np.asarray(image.convert("RGB"))
+    original = read_image(tmp_path / "a.bmp")
+    np.testing.assert_array_equal(original.rgb, other)
+    write_image(original, fill_of(original), HOLE, tmp_path / "b.bmp")
+    with Image.open(tmp_path / "b.bmp") as image:
+        np.testing.assert_array_equal(np.asarray(image), fill_of(original))
+
+
 def test_a_grey_palette_stays_grey(tmp_path):
     grey = RGB.convert("L").quantize(30)
     for name in ("a.png", "a.bmp", "a.tif"):

@@ -93,8 +93,10 @@ def test_png_keeps_every_chunk(tmp_path):
 
 
 def test_png_is_packed_about_as_well_as_by_others(tmp_path):
-    Image.fromarray(photograph(300, 300)).save(tmp_path / "a.png")
-    repair(tmp_path / "a.png", tmp_path / "b.png")
+    Image.fromarray(photograph(600, 200)).save(tmp_path / "a.png")  # more rows than are filtered at once
+    original, mask = repair(tmp_path / "a.png", tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), np.where(mask[..., None], np.uint8(90), original.rgb))
     assert (tmp_path / "b.png").stat().st_size < 1.05 * (tmp_path / "a.png").stat().st_size
 
 
@@ -185,6 +187,15 @@ def test_jpeg_of_any_size(size, subsampling, tmp_path):
     Image.fromarray(photograph()[: size[1], : size[0]]).save(tmp_path / "a.jpg", quality=95, subsampling=subsampling)
     original, _ = repair(tmp_path / "a.jpg", tmp_path / "b.jpg", box=(0, 0, 1, 1))
     assert read_image(tmp_path / "b.jpg").rgb.shape == original.rgb.shape == (size[1], size[0], 3)
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_jpeg_filled_up_to_its_border(subsampling, tmp_path):
+    """What lies beyond the border in the last blocks is the fill too, and does not ring into it."""
+    Image.new("RGB", (140, 99), (250, 250, 250)).save(tmp_path / "a.jpg", quality=75, subsampling=subsampling)
+    repair(tmp_path / "a.jpg", tmp_path / "b.jpg", box=(96, 64, 140, 99))
+    after = read_image(tmp_path / "b.jpg").rgb.astype(int)
+    assert np.abs(after[72:, 104:] - 90).max() <= 3
 
 
 def test_jpeg_keeps_foreign_segments_and_what_follows_it(tmp_path):
