@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from faceinpaint_bench import images, methods, protocols, sources
-from faceinpaint_bench.config import BenchConfig
-from faceinpaint_bench.run import parse_external, run_bench
+from faceinpaint_bench.config import BenchConfig, parse_external
+from faceinpaint_bench.run import run_bench
 from PIL import Image
 from skimage.data import astronaut
 

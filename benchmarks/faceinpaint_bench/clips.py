@@ -73,7 +73,8 @@ def encode(source: Path, codec: str, target: Path) -> None:
     encoder, options = CODECS[codec]
     try:
         with av.open(str(target), "w") as out:
-            video = out.add_stream(encoder, rate=rate, options=options)
+            video: av.VideoStream = out.add_stream(encoder,  # type: ignore[assignment]
+                                                   rate=rate, options=options)
             video.width, video.height, video.pix_fmt = width & ~1, height & ~1, "yuv420p"
             video.codec_context.gop_size = GROUP
             for number, (_, frame) in enumerate(frames_in_time(source)):

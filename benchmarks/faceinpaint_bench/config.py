@@ -76,3 +76,11 @@ class BenchConfig:
 def _one_of(flag: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UsageError(f"{flag} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def parse_external(text: str) -> tuple[str, Path]:
+    """'NAME=DIR' to (name, folder)."""
+    name, sign, folder = text.partition("=")
+    if not (sign and name and folder):
+        raise UsageError(f"--external must be NAME=DIR, not {text!r}")
+    return name, Path(folder)

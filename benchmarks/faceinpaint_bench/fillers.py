@@ -41,7 +41,7 @@ class FlowPropagation:
     """Damaged pixels are moved on from the frame before, by its own motion carried forward (DIS optical flow)."""
 
     def __init__(self) -> None:
-        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._frames: list[np.ndarray] = []
 
     def __call__(self, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ class FlowPropagation:
 def flow_back(dis: cv2.DISOpticalFlow, current: np.ndarray, previous: np.ndarray) -> np.ndarray:
     """(H, W, 2) float32: where in `previous` each pixel of `current` comes from, as an offset in pixels."""
     grey = [cv2.cvtColor(i, cv2.COLOR_RGB2GRAY) for i in (current, previous)]
-    return dis.calc(grey[0], grey[1], None)
+    return np.asarray(dis.calc(grey[0], grey[1], np.zeros((*grey[0].shape, 2), np.float32)))
 
 
 class Flicker:
@@ -73,7 +73,7 @@ class Flicker:
     INCONSISTENT = 1.0  # pixels between going and coming back
 
     def __init__(self) -> None:
-        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._last: np.ndarray | None = None
 
     def step(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -49,11 +49,12 @@ def read_baseline(path: Path, flag: str = "--gate") -> dict[str, Any]:
     return report
 
 
-def check_comparable(report: dict[str, Any], baseline: dict[str, Any], path: Path) -> None:
-    """UsageError that names the fields of suite and protocol that differ."""
-    ours = {"suite": report["suite"], **report["protocol"]}
+def check_comparable(suite: str, protocol: dict[str, Any], baseline: dict[str, Any], path: Path,
+                     whole: bool = True) -> None:
+    """UsageError that names the fields of suite and protocol that differ; unless `whole`, of those given."""
+    ours = {"suite": suite, **protocol}
     theirs = {"suite": baseline.get("suite"), **baseline.get("protocol", {})}
-    differing = [f"{k} ({theirs.get(k)!r}, now {ours.get(k)!r})" for k in {**theirs, **ours}
+    differing = [f"{k} ({theirs.get(k)!r}, now {ours.get(k)!r})" for k in ({**theirs, **ours} if whole else ours)
                  if theirs.get(k) != ours.get(k)]
     if differing:
         raise UsageError(f"--gate {path} was measured otherwise: {', '.join(differing)}; measure the same, or "

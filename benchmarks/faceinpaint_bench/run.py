@@ -18,7 +18,7 @@ from faceinpaint_bench import gate, html, plots, report
 from faceinpaint_bench.config import BenchConfig
 from faceinpaint_bench.images import ImagesResult, make_pairs, make_rows, run_images
 from faceinpaint_bench.protocols import Case
-from faceinpaint_cli.errors import DataError, GateError, OutputError, UsageError
+from faceinpaint_cli.errors import GateError, OutputError, UsageError
 from faceinpaint_cli.media.atomic import atomic_path
 
 T = TypeVar("T")
@@ -31,6 +31,9 @@ def run_bench(config: BenchConfig, progress: bool = False) -> dict[str, Any]:
     """
     tolerance = gate.parse_tolerance(config.tolerance)
     baseline = gate.read_baseline(config.gate) if config.gate else None
+    if baseline is not None and config.gate is not None:  # what is known before any work
+        known = {"name": config.protocol, "size": config.size, "seed": config.seed} if config.suite == "images" else {}
+        gate.check_comparable(config.suite, known, baseline, config.gate, whole=False)
     output = _folder(config.output)
 
     def watch(values: Iterable[T], total: int) -> Iterable[T]:
@@ -51,7 +54,7 @@ def run_bench(config: BenchConfig, progress: bool = False) -> dict[str, Any]:
     found: dict[str, Any] = {"schema": gate.SCHEMA, "suite": config.suite, **body,
                              "environment": environment(config)}
     if baseline is not None and config.gate is not None:
-        gate.check_comparable(found, baseline, config.gate)
+        gate.check_comparable(config.suite, found["protocol"], baseline, config.gate)
         found["regressions"] = gate.regressions(found, baseline, tolerance, config.methods)
     _write(config, output, found, result)
     if config.update_baseline is not None:
@@ -125,14 +128,3 @@ def _folder(path: Path) -> Path:
 def _text(target: Path, text: str) -> None:
     with atomic_path(target) as path:
         path.write_text(text, encoding="utf-8")
-
-
-def parse_external(text: str) -> tuple[str, Path]:
-    """'NAME=DIR' to (name, folder)."""
-    name, sign, folder = text.partition("=")
-    if not (sign and name and folder):
-        raise UsageError(f"--external must be NAME=DIR, not {text!r}")
-    return name, Path(folder)
-
-
-__all__ = ["BenchConfig", "DataError", "parse_external", "run_bench"]

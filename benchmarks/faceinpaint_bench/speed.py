@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
+from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -40,9 +42,9 @@ def run_speed(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterabl
     clip = open_clips(config.data)[0]
     methods, left_out = build_methods(config)
     methods = [m for m in methods if m.kind not in SANITY]
-    tasks: list[Callable[[], list[dict[str, Any]]]] = [lambda m=m, s=s: [_picture_row(m, s, config)]
+    tasks: list[Callable[[], list[dict[str, Any]]]] = [partial(_picture_row, m, s, config)
                                                        for s in SIZES for m in methods]
-    tasks += [lambda: _stage_rows(clip, config), lambda: _whole_rows(clip, config)]
+    tasks += [partial(_stage_rows, clip, config), partial(_whole_rows, clip, config)]
     rows = [row for task in watch(tasks, len(tasks)) for row in task()]
     base = next(r["fps"] for r in rows if r.get("stage") == "decode + encode")
     for row in rows:
@@ -53,12 +55,12 @@ def run_speed(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterabl
             "rows": rows, "pairs": [], "left_out": left_out, "unused": []}
 
 
-def _picture_row(method: Method, size: int, config: BenchConfig) -> dict[str, Any]:
+def _picture_row(method: Method, size: int, config: BenchConfig) -> list[dict[str, Any]]:
     cases = Cases(BenchConfig(output=config.output, size=size, seed=config.seed, limit=1))
     case = next(iter(cases))
     seconds, memory = best_time(lambda: method.fill(case)), peak_memory()
-    return {"method": method.name, "kind": method.kind, "stage": "picture", "size": size,
-            "images_per_second": 1 / seconds, "ms_per_image": 1000 * seconds, "memory_mib": memory}
+    return [{"method": method.name, "kind": method.kind, "stage": "picture", "size": size,
+             "images_per_second": 1 / seconds, "ms_per_image": 1000 * seconds, "memory_mib": memory}]
 
 
 def best_time(work: Callable[[], Any]) -> float:
@@ -89,7 +91,7 @@ def _stage_rows(clip: Path, config: BenchConfig) -> list[dict[str, Any]]:
     from faceinpaint_cli.fill.filler import FillItem
 
     to_rgb = ToRgb()
-    frames = list(_first(_decoded(clip), STAGE_FRAMES))
+    frames = list(islice(_decoded(clip), STAGE_FRAMES))
     pictures = [to_rgb(f) for f in frames]
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mp4"
@@ -152,13 +154,8 @@ def _encode(frames: Iterable[av.VideoFrame], like: Path, target: Path) -> None:
         out.mux(video.encode())
 
 
-def _first(frames: Iterator[av.VideoFrame], count: int) -> Iterator[av.VideoFrame]:
-    for _, frame in zip(range(count), frames, strict=False):
-        yield frame
-
-
 def _box(picture: np.ndarray) -> np.ndarray:
-    mask = np.zeros(picture.shape[:2], bool)
-    h, w = mask.shape
+    h, w = picture.shape[:2]
+    mask = np.zeros((h, w), bool)
     mask[h // 4:3 * h // 4, w // 4:3 * w // 4] = True
     return mask

@@ -80,7 +80,7 @@ def run_video(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterabl
     paths = open_clips(config.data)[:config.limit]
     codecs = choose(config.codecs, dict(CODECS), "--codecs", tuple(CODECS))
     branches = choose(config.branches, dict(DAMAGES), "--branches", ("base",))
-    methods = choose(config.methods, STEPS | RUNS, "--methods", (*STEPS, *RUNS))
+    methods = choose(config.methods, {**STEPS, **RUNS}, "--methods", (*STEPS, *RUNS))
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -55,7 +55,8 @@ def command(progress: bool, methods: str | None, fidelity: str | None, external:
     DATA: folders, zips or tars of pictures (for --suite video: of clips); none: the samples in the package.
     """
     from faceinpaint_bench import report
-    from faceinpaint_bench.run import BenchConfig, parse_external, run_bench
+    from faceinpaint_bench.config import BenchConfig, parse_external
+    from faceinpaint_bench.run import run_bench
 
     config = BenchConfig(
         **settings,
