@@ -130,6 +130,7 @@ def test_lossless_formats_keep_every_other_pixel_in_its_own_mode(name, tmp_path)
     source, target = tmp_path / name, tmp_path / "out" / name
     LOSSLESS[name](source)
     original = read_image(source)
+    assert original.rgb.flags.c_contiguous and original.rgb.flags.writeable  # torch warns of other arrays
     fill = fill_of(original)
     write_image(original, fill, HOLE, target)
     before, after = stored(source), stored(target)

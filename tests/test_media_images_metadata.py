@@ -161,6 +161,7 @@ def test_jpeg_in_grey_and_cmyk_stays_so(mode, tmp_path):
     with Image.open(tmp_path / "a.jpg") as a, Image.open(tmp_path / "b.jpg") as b:
         assert b.mode == mode and b.quantization == a.quantization
         after = np.asarray(b.convert("RGB")).astype(int)
+    assert original.rgb.flags.c_contiguous and original.rgb.flags.writeable
     far = ~cv2.dilate(mask.astype(np.uint8), np.ones((17, 17), np.uint8)).astype(bool)
     assert np.abs(after - original.rgb)[far].max() <= 4 and np.abs(after[mask] - 90).mean() < 3
 

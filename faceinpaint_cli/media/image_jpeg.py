@@ -86,8 +86,8 @@ class JpegPicture:
             self._tables = image.quantization
             self._is_rgb = image.mode == "RGB" and _stores_rgb(image, data)
             self._inks = Inks(self._profile() if image.mode == "CMYK" else None)
-            stored = np.asarray(image)
-            self.rgb = self._inks.to_rgb(stored) if image.mode == "CMYK" else np.asarray(image.convert("RGB"))
+            stored = np.array(image)
+            self.rgb = self._inks.to_rgb(stored) if image.mode == "CMYK" else np.array(image.convert("RGB"))
 
     def encode(self, rgb: np.ndarray, changed: np.ndarray, opaque: bool) -> bytes:
         """The file with the pixels of `rgb` where `changed` (H, W); `opaque` means nothing without alpha."""

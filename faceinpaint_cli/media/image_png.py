@@ -61,7 +61,9 @@ class PngPicture:
             self.rgb = self._palette[self._raw[..., 0]]
         else:
             colours = self._raw[..., : 1 if colour in (_GREY, _GREY_ALPHA) else 3]
-            self.rgb = np.broadcast_to(samples.scale_bits(colours, bits), (*colours.shape[:2], 3))
+            self.rgb = samples.scale_bits(colours, bits)
+            if self.rgb.shape[2] == 1:
+                self.rgb = np.broadcast_to(self.rgb, (*colours.shape[:2], 3))
         self.alpha = self._alpha()
 
     def _decode(self) -> np.ndarray:
@@ -191,7 +193,7 @@ def _join(chunks: list[tuple[bytes, bytes]]) -> bytes:
 def _pillow(data: bytes) -> np.ndarray:
     # Not Image.open: it would warn of large pictures, whose size is checked before.
     with PngImagePlugin.PngImageFile(io.BytesIO(data)) as image:
-        return np.asarray(image)
+        return np.array(image)  # writable: asarray is not, and torch warns of that
 
 
 def _compress(header: _Header, raw: np.ndarray) -> Iterator[bytes]:

@@ -39,8 +39,8 @@ class Inks:
         """(H, W, 4) to (H, W, 3), both uint8."""
         image = Image.frombytes("CMYK", cmyk.shape[1::-1], np.ascontiguousarray(cmyk))
         if self._to_rgb is None:
-            return np.asarray(image.convert("RGB"))
-        return np.asarray(ImageCms.applyTransform(image, self._to_rgb))
+            return np.array(image.convert("RGB"))
+        return np.array(ImageCms.applyTransform(image, self._to_rgb))
 
     def to_cmyk(self, rgb: np.ndarray) -> np.ndarray:
         """(N, 3) to (N, 4), both uint8. Without a profile all grey goes into the black ink, and Pillow's
