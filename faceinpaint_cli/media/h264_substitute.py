@@ -12,7 +12,6 @@ from faceinpaint_cli.media.h264_nal import join, length_size, split
 from faceinpaint_cli.media.h264_pcm import can_write, pcm_pps, pcm_slice
 
 DELIMITER_UNIT = 9
-SHORTEST_SLICE = 8
 
 
 @dataclass(frozen=True)
@@ -77,14 +76,6 @@ class Substituter:
         sets = pcm_pps(number, heading.sps.id, heading.pps.bottom_poc)
         picture = pcm_slice(heading.header, heading.sps, heading.pps, planes, number)
         return join([*kept, sets, picture], self._prefix)
-
-    def cut(self, packet: bytes, keep: float, first_mb: int) -> bytes:
-        """The packet with the slice that begins at `first_mb` cut off after the share `keep` of its bytes."""
-        units = [u.data for u in split(packet, self._prefix) if u.data]
-        for i, unit in enumerate(units):
-            if is_slice(unit) and self._sets.slice_header(unit).first_mb == first_mb:
-                units[i] = unit[: max(SHORTEST_SLICE, int(len(unit) * keep))]
-        return join(units, self._prefix)
 
     def _free_set(self) -> int:
         return next(n for n in range(255, -1, -1) if n not in self._sets.pps)

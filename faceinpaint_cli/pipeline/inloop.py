@@ -25,7 +25,7 @@ import numpy as np
 
 from faceinpaint_cli.damage.decoder_log import Messages, decode_logged, listening
 from faceinpaint_cli.damage.evidence import Diagnosis, Onset
-from faceinpaint_cli.fill.blend import Trust
+from faceinpaint_cli.fill.consensus import fill_lost
 from faceinpaint_cli.fill.motion import Lost, Neighbour, Planes, candidates
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_headers import SliceHeader
@@ -39,10 +39,12 @@ HISTORY = 6
 AHEAD = 12
 """Packets decoded beyond an onset, for the motion of what follows."""
 
-LESSONS = 2
-"""Intact pictures of a group that are taken for lost, to learn which guess to trust, for each kind of picture."""
 
 Fill = Callable[[Lost], "tuple[Planes, str]"]
+
+
+def fill_by_consensus(picture: Lost) -> tuple[Planes, str]:
+    return fill_lost(picture, candidates(picture))
 
 
 @dataclass
@@ -97,14 +99,13 @@ class InLoop:
     """The packets of a damaged H.264 file's video stream, mended.
 
     Use as a context manager; `packets` may be asked for ascending, separate ranges. `mended` tells what was done
-    so far. `fill` turns a lost picture into planes (for tests and measurements); by default the guesses of
-    `candidates` are blended as learned on the same group.
+    so far. `fill` turns a lost picture into planes (for tests and measurements); by default from the guesses
+    of `candidates` by `fill_lost`.
     """
 
     def __init__(self, diagnosis: Diagnosis, fill: Fill | None = None) -> None:
-        self.diagnosis, self._fill = diagnosis, fill
+        self.diagnosis, self._fill = diagnosis, fill or fill_by_consensus
         self.mended: list[Mended] = []
-        self._trust: dict[bool, Trust] = {}
         self._opened = open_video(Path(diagnosis.path))
 
     def __enter__(self) -> InLoop:
@@ -182,7 +183,6 @@ class _Group:
         self._previous, self._following = previous, following[:AHEAD]
         self._stream = owner._stream
         self._tail: list[Neighbour] | None = None
-        self._learned: set[bool] = set()
 
     def repair(self) -> None:
         """Replace the data of each hit packet, in decoding order: later ones are filled from earlier repairs."""
@@ -197,22 +197,19 @@ class _Group:
             self._mend(place, coded, coded.heading)
 
     def _mend(self, place: int, coded: Coded, heading: Heading) -> None:
-        picture, shown = self._look(place, heading)
+        picture = self._look(place, heading)
         if not picture.before and not picture.behind and picture.decoded is None:
             log.warning("%s: nothing to fill the picture at %s from", self._owner.diagnosis.path,
                         float(coded.pts * self._stream.time_base))
             return
-        if self._owner._fill is not None:
-            planes, how = self._owner._fill(picture)
-        else:
-            planes, how = self._lessons(place, picture, shown).fill(candidates(picture), picture)
+        planes, how = self._owner._fill(picture)
         coded.data = self._owner._substituter.packet(coded.data, heading, planes)
         self._owner.mended.append(Mended(coded.pts * self._stream.time_base, how, float(picture.lost.mean())))
 
-    def _look(self, place: int, heading: Heading, cut: bytes | None = None) -> tuple[Lost, dict[int, Neighbour]]:
-        """The picture at `place` (with the data `cut` in its place) as lost, and all that was decoded around it."""
+    def _look(self, place: int, heading: Heading) -> Lost:
+        """The picture at `place` with what is known around it."""
         coded = self._coded[place]
-        shown, said = self._decode(place, cut)
+        shown, said = self._decode(place)
         decoded = shown.get(coded.pts)
         earlier = {c.pts for c in self._coded[:place]}
         before = [n for t, n in sorted(shown.items(), reverse=True) if t < coded.pts and t in earlier]
@@ -221,38 +218,11 @@ class _Group:
         behind = [n for t, n in sorted(shown.items()) if t > coded.pts and t in earlier]
         after = [n for t, n in sorted(shown.items()) if t > coded.pts and t not in earlier]
         lost = np.ones((heading.sps.mb_height * 16, heading.sps.mb_width * 16), bool)
-        if decoded is not None and (coded.onset is not None or cut is not None):
+        if decoded is not None and coded.onset is not None:
             lost = np.kron(lost_macroblocks(heading, coded.onset, said), np.ones((16, 16), bool))
-        return Lost(coded.pts, decoded.planes if decoded else None, lost, before, behind, after), shown
+        return Lost(coded.pts, decoded.planes if decoded else None, lost, before, behind, after)
 
-    def _lessons(self, place: int, picture: Lost, shown: dict[int, Neighbour]) -> Trust:
-        """What was learned about pictures of this kind: in each group a few intact ones are taken for lost."""
-        kind = bool(picture.behind)
-        trust = self._owner._trust.setdefault(kind, Trust())
-        if kind in self._learned:
-            return trust
-        heading = self._coded[place].heading
-        if heading is None or picture.decoded is None:
-            return trust
-        start, keep = _bad_slice(heading, picture.lost)
-        lessons = 0
-        for other in reversed(range(place)):
-            coded = self._coded[other]
-            if lessons == LESSONS:
-                break
-            if (coded.hit or coded.keyframe or coded.heading is None or coded.pts not in shown
-                    or coded.heading.header.type != heading.header.type or start not in coded.heading.starts):
-                continue
-            cut = self._owner._substituter.cut(coded.data, keep, start)
-            pretended, _ = self._look(other, coded.heading, cut)
-            if bool(pretended.behind) == kind and pretended.decoded is not None and pretended.before:
-                trust.learn(candidates(pretended), pretended, shown[coded.pts].planes)
-                lessons += 1
-        if lessons:
-            self._learned.add(kind)
-        return trust
-
-    def _decode(self, place: int, cut: bytes | None = None) -> tuple[dict[int, Neighbour], Messages]:
+    def _decode(self, place: int) -> tuple[dict[int, Neighbour], Messages]:
         """Pictures around the packet at `place`, repaired as far as they are, and what the decoder says about it."""
         coded = self._coded[: place + 1 + AHEAD]
         ahead = [c for c in self._following if c.data][: max(0, place + 1 + AHEAD - len(self._coded))]
@@ -271,7 +241,6 @@ class _Group:
                 if not item.data:
                     continue
                 if number == place:
-                    item = item if cut is None else replace(item, data=cut)
                     frames, _, said = decode_logged(context, item.packet(self._stream.time_base))
                     take(frames)
                 else:
@@ -333,17 +302,7 @@ def _order_rate(group: Sequence[Coded]) -> Fraction:
     return sorted(rates)[len(rates) // 2] if rates else Fraction(0)
 
 
-def _bad_slice(heading: Heading, lost: np.ndarray) -> tuple[int, float]:
-    """First macroblock of the slice in which the loss begins, and the share of the slice that is intact."""
-    width = heading.sps.mb_width
-    bad = int(np.argmax(lost[::16, ::16].ravel()))
-    edges = [*heading.starts, heading.macroblocks]
-    start = max(e for e in edges if e <= bad)
-    end = min((e for e in edges if e > bad), default=len(lost) // 16 * width)
-    return start, (bad - start) / (end - start)
-
-
-def lost_macroblocks(heading: Heading, onset: Onset | None, said: Messages) -> np.ndarray:
+def lost_macroblocks(heading: Heading, onset: Onset, said: Messages) -> np.ndarray:
     """The macroblocks that are not the picture's own, (rows, columns) bool.
 
     A slice is lost from its first bad macroblock to its end: with one bad slice the decoder's count of concealed
@@ -351,9 +310,9 @@ def lost_macroblocks(heading: Heading, onset: Onset | None, said: Messages) -> n
     """
     total, width = heading.macroblocks, heading.sps.mb_width
     lost = np.ones(total, bool)
-    concealed = said.concealed or (onset.concealed if onset else None)
+    concealed = said.concealed or onset.concealed
     if concealed and concealed < total:
-        place = said.first_error or (onset.first_error if onset else None)
+        place = said.first_error or onset.first_error
         edges = [*heading.starts, total]
         address = place[1] * width + place[0] if place else total - 1
         end = next((edge for edge in edges if edge > address), total)

@@ -1,0 +1,69 @@
+"""From several guesses at a lost picture to one: the median of those that the intact part does not contradict.
+
+Each guess fails now and then, and far: the decoder's concealment after a cut or beside fast motion, the motion
+before where it changes, the motion after where what follows is new. They seldom fail together and alike, so the
+median of them was better than each, than their mean, and than weights learned on intact pictures of the same clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from faceinpaint_cli.fill.motion import Candidates, Lost, Planes, composed, eight_bit, grown
+
+WORSE, APART = 2.0, 0.5
+"""A guess is dropped where it is so many times, and so many grey levels, farther from the intact part than the best."""
+CUT = 8.0
+"""Grey levels between the intact part and its own motion from the picture before, from which on it is a cut: nothing
+can be carried over, and the decoder's concealment stays."""
+
+
+def fill_lost(picture: Lost, guesses: Candidates) -> tuple[Planes, str]:
+    """The picture with its lost pixels filled, and a word for how: "between" clean pictures, "onward" from an earlier
+    one, or as the one guess that there is."""
+    chosen, how = choose(picture, guesses)
+    filled = tuple(_median([guesses.pictures[guesses.names.index(name)][i] for name in chosen])
+                   for i in range(len(guesses.pictures[0])))
+    return composed(picture.decoded, filled, picture.lost), how
+
+
+def choose(picture: Lost, guesses: Candidates) -> tuple[list[str], str]:
+    """Names of the guesses to take the median of, and a word for how."""
+    names = guesses.names
+    if "both" in names:
+        return ([n for n in ("concealed", "both", "earlier", "later") if n in names]
+                if "concealed" in names else ["both"]), "between"
+    if "still" not in names:
+        return [names[0]], names[0]
+    errors = _errors(picture, guesses)
+    moving = [n for n in ("past", "future") if n in names]
+    if not errors:
+        return [n for n in ("concealed", "past", "future", "mean") if n in names], "onward"
+    if errors["own"] > CUT:
+        return ["concealed"], "concealed"
+    limit = WORSE * min(errors[n] for n in ("still", *moving)) + APART
+    kept = [n for n in moving if errors[n] <= limit]
+    if len(kept) == len(moving):
+        kept.append("corrected")
+    return ["concealed", "own", *(kept or ["still"])], "onward"
+
+
+def _errors(picture: Lost, guesses: Candidates) -> dict[str, float]:
+    """Mean difference of each guess from the intact part, in 8-bit grey levels; empty where too little is intact."""
+    if picture.decoded is None or "own" not in guesses.names:
+        return {}
+    known = ~grown(picture.lost, 17)
+    own = eight_bit(picture.decoded[0])[known].astype(np.float32)
+    return {name: float(np.abs(eight_bit(planes[0])[known] - own).mean())
+            for name, planes in zip(guesses.names, guesses.pictures, strict=True)}
+
+
+def _median(planes: Sequence[np.ndarray]) -> np.ndarray:
+    """Pixel by pixel; of an even number the mean of the middle two."""
+    if len(planes) == 1:
+        return planes[0]
+    ordered = np.sort(np.stack(planes), axis=0)
+    low, high = ordered[(len(planes) - 1) // 2], ordered[len(planes) // 2]
+    return ((low.astype(np.uint32) + high + 1) // 2).astype(planes[0].dtype)
