@@ -18,9 +18,10 @@ COVERED_WEIGHT = 0.05
 
 
 def face_crop(face: Face, size: int, mask: np.ndarray | None = None) -> Crop:
-    """The aligned crop of a face, `size` pixels a side; landmarks inside `mask` (HW bool) count little."""
+    """The aligned crop of a face, `size` pixels a side. Landmarks inside `mask` (HW bool) count little, unless
+    they were carried there from where they were seen."""
     weights = LANDMARK_WEIGHTS.copy()
-    if mask is not None:
+    if mask is not None and face.source != "tracked":
         weights[covered(face.landmarks, mask)] *= COVERED_WEIGHT
     return Crop(fit_similarity(face.landmarks + 0.5, TEMPLATE * size, weights, centres=True), size, face)
 

@@ -33,7 +33,10 @@ HIDES_A_FACE = 1 / 8
 is found."""
 
 CONTEXT = 2.0
-"""Side of a context crop over the thickness of its hole."""
+"""Side of a context crop over the thickness of its hole: the share that hides the features of a face."""
+
+LEAST_CONTEXT = 64.0
+"""Smallest side of a context crop in pixels."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class _Grid:
         """Distance to the nearest cell that is whole; the picture's edge is no such cell."""
         if holes.all():
             return np.full(holes.shape, max(holes.shape) / 2, np.float32)
-        return cv2.distanceTransform(holes.astype(np.uint8), cv2.DIST_L2, 3)
+        return cv2.distanceTransform(holes.astype(np.uint8), cv2.DIST_L2, 5)
 
     def unit(self, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
         """Where each cell lies in the crop, x and y in [0, 1]."""
@@ -158,11 +161,15 @@ class _Grid:
 def _face_or_whole(face: Face, mask: np.ndarray, size: int) -> Crop:
     crop = face_crop(face, size, mask)
     height, width = mask.shape
-    if abs(height - width) <= 0.02 * max(height, width):
+    if _is_square(mask.shape):
         picture = np.array([[0, 0], [width, 0], [width, height], [0, height]])
         if np.abs(corners(crop) - picture).max() <= WHOLE_TOLERANCE * width:
             return replace(square_crop(0, 0, max(height, width), size), face=face)
     return crop
+
+
+def _is_square(shape: tuple[int, int]) -> bool:
+    return abs(shape[0] - shape[1]) <= 0.02 * max(shape)
 
 
 def _widened(crop: Crop, grid: _Grid) -> Crop:
@@ -190,7 +197,6 @@ def _without_idle(crops: list[Crop], grid: _Grid) -> list[Crop]:
 
 def _context_crops(left: np.ndarray, grid: _Grid, size: int) -> Iterator[Crop]:
     height, width = grid.shape
-    low = min(size, max(64, min(height, width)))
     far = 2 * grid.step * grid.distance(grid.todo)
     # slivers that an earlier crop left are cheap to take together
     grown = cv2.dilate(left.astype(np.uint8), np.ones((3, 3), np.uint8))
@@ -200,7 +206,9 @@ def _context_crops(left: np.ndarray, grid: _Grid, size: int) -> Iterator[Crop]:
         hole = (labels == label) & todo
         if not hole.any():
             continue
-        side = min(max(low, CONTEXT * float(far[hole].max())), max(low, height, width))
+        side = min(max(LEAST_CONTEXT, CONTEXT * float(far[hole].max())), max(LEAST_CONTEXT, height, width))
+        if _is_square(grid.shape) and side > (1 - 2 * WHOLE_TOLERANCE) * width:
+            side = max(height, width)
         for left_edge, top_edge in _tiles(hole, grid, side):
             crop = square_crop(left_edge, top_edge, side, size)
             inside = grid.weight(crop) > 0
