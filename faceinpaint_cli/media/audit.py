@@ -22,8 +22,10 @@ from faceinpaint_cli.media.video_index import NO_TIME, VideoIndex, nth_video, op
 from faceinpaint_cli.media.video_reader import DecodeLog, read_frames, read_packets
 from faceinpaint_cli.media.video_writer import Written, is_cover
 
-ROUNDED_TIMES = {"matroska": Fraction(1, 1000), "webm": Fraction(1, 1000), "flv": Fraction(1, 1000)}
-"""Containers that round times, to this many seconds."""
+ROUNDED_TIMES = {"matroska": Fraction(1, 1000), "webm": Fraction(1, 1000), "flv": Fraction(1, 1000),
+                 "mpeg": Fraction(2, 90000), "mpegts": Fraction(2, 90000)}
+"""Containers that round times, to this many seconds. (MPEG streams give a time to a few packets together; readers make
+up those between.)"""
 
 
 class AuditError(OutputError):

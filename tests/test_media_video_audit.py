@@ -1,0 +1,119 @@
+"""The audit must find what is wrong: each test spoils one thing in a file that is right otherwise."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from media_factory import make_clip
+
+from faceinpaint_cli.media.audit import AuditError, audit, require
+from faceinpaint_cli.media.smart_render import RenderPlan, plan_render
+from faceinpaint_cli.media.video_index import index_video
+from faceinpaint_cli.media.video_writer import Written, write_video
+
+
+def rewritten(source: Path, target: Path, change) -> Path:
+    """The same packets, each handed to `change(packet, stream type, number)`, which returns it, another, or None."""
+    with av.open(str(source)) as a, av.open(str(target), "w") as b:
+        streams = {s.index: b.add_stream_from_template(s, opaque=True) for s in a.streams}
+        counts = dict.fromkeys(streams, 0)
+        for packet in a.demux():
+            if not packet.size:
+                continue
+            index = packet.stream_index
+            kind = a.streams[index].type
+            packet = change(packet, kind, counts[index])
+            counts[index] += 1
+            if packet is not None:
+                packet.stream = streams[index]
+                b.mux(packet)
+    return target
+
+
+def later(packet, by):
+    packet.pts += by
+    packet.dts += by
+    return packet
+
+
+def other_bytes(packet):
+    data = bytearray(bytes(packet))
+    data[len(data) // 2] ^= 0xFF
+    copy = av.Packet(bytes(data))
+    copy.pts, copy.dts, copy.duration, copy.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+    copy.is_keyframe = packet.is_keyframe
+    return copy
+
+
+SPOILS = {
+    "nothing": (lambda p, kind, n: p, None),
+    "a frame is missing": (lambda p, kind, n: None if kind == "video" and n == 23 else p, "23 frames instead of 24"),
+    "a frame is late": (lambda p, kind, n: later(p, 100) if kind == "video" and n == 23 else p, "1 frames at another"),
+    "a copied frame differs": (lambda p, kind, n: other_bytes(p) if kind == "video" and n == 20 else p,
+                               "decode to other samples"),
+    "sound is missing": (lambda p, kind, n: None if kind == "audio" and n > 40 else p, "instead of 46"),
+    "sound is late": (lambda p, kind, n: later(p, 4800) if kind == "audio" else p, "packets at another time"),
+    "sound differs": (lambda p, kind, n: other_bytes(p) if kind == "audio" and n == 5 else p, "bytes of its packets"),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_what_is_wrong_is_found(spoil, tmp_path):
+    source = index_video(make_clip(tmp_path / "a.mp4", options={"bf": "0"}))
+    assert len(source.groups) == 3
+    change, said = SPOILS[spoil]
+    output = rewritten(source.path, tmp_path / "b.mp4", change)
+    # As if the first group had been encoded anew and the others copied.
+    plan = RenderPlan(True, (source.groups[0].frames,), source.groups[1:])
+    found = audit(source, output, plan, Written(frames=list(range(24)), copied=[1]))
+    if said is None:
+        assert found.problems == [] and found.facts["frames_copied"] == 16
+        require(found, output)
+    else:
+        assert any(said in p for p in found.problems), found.problems
+        with pytest.raises(AuditError, match="nothing was written"):
+            require(found, output)
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"rotation": 90}, "rotation is 90"), ({"aspect": Fraction(4, 3)}, "pixel aspect is 4/3"),
+    ({"colour": (1, 1, 1, 1)}, "color_primaries is 1"), ({"chapters": True}, "chapters are"),
+])
+def test_other_facts_of_the_picture_are_found(changes, said, tmp_path):
+    source = index_video(make_clip(tmp_path / "a.mp4"))
+    other = make_clip(tmp_path / "b.mp4", **changes)
+    found = audit(source, other, RenderPlan.full(source), Written(frames=list(range(24)), copied=[1]))
+    assert any(said in p for p in found.problems), found.problems
+
+
+def test_a_plain_copy_compares_the_video_packets_too(tmp_path):
+    source = index_video(make_clip(tmp_path / "a.mp4"))
+    output = tmp_path / "b.mkv"
+    written = write_video(source, output, "matroska")
+    assert audit(source, output, None, written).problems == []
+    spoiled = rewritten(output, tmp_path / "c.mkv", SPOILS["a copied frame differs"][0])
+    assert audit(source, spoiled, None, written).problems
+
+
+def test_damaged_sources_may_be_cut_differently(tmp_path):
+    source = index_video(make_clip(tmp_path / "a.mp4"))
+    output = rewritten(source.path, tmp_path / "b.mp4", SPOILS["sound is missing"][0])
+    plan = RenderPlan.full(source)
+    found = audit(source, output, plan, Written(frames=list(range(24)), copied=[1]), damaged=True)
+    assert not found.problems and "packets instead of" in found.notes[0]
+
+
+def test_plan_says_why_it_is_full(tmp_path):
+    from faceinpaint_cli.config import RunConfig
+    from faceinpaint_cli.media.encoders import choose_encoder
+
+    source = index_video(make_clip(tmp_path / "a.mp4"))
+    encoder = choose_encoder(RunConfig(), source, "mp4", tmp_path / "b.mp4")
+    assert encoder.name == "libx264" and encoder.pixel_format == "yuv420p"
+    one = plan_render(source, [False, True, False], encoder, True)
+    assert one.smart and one.segments == ((8, 16),) and [g.frames for g in one.copied] == [(0, 8), (16, 24)]
+    assert plan_render(source, [True] * 3, encoder, True).why_full == "every group of frames changes"
+    assert plan_render(source, [False, True, False], encoder, False).why_full == ""
+    assert "codec changes" in plan_render(source, [False, True, False], replace(encoder, codec="ffv1"), True).why_full
