@@ -1,0 +1,188 @@
+"""In-loop repair of H.264: what a true picture put back gives, and what the fill gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from faceinpaint_cli.damage.evidence import Diagnosis, diagnose
+from faceinpaint_cli.fill.motion import Lost, Planes
+from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.pipeline.inloop import InLoop, closed_groups, planes_of, why_not
+from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
+
+
+def scene(index: int, height: int, width: int) -> np.ndarray:
+    """A smooth texture that pans, with a disc that moves over it on a curve; HW uint8."""
+    rng = np.random.default_rng(5)
+    texture = cv2.resize(rng.integers(40, 215, (24, 32)).astype(np.float32), (width * 2, height * 2),
+                         interpolation=cv2.INTER_CUBIC)
+    x = 20 + 1.5 * index
+    picture = texture[10 : 10 + height, int(x) : int(x) + width].copy()
+    center = (int(width * (0.5 + 0.25 * np.sin(index / 9))), int(height * (0.5 + 0.2 * np.cos(index / 7))))
+    cv2.circle(picture, center, height // 5, 230.0, -1)
+    cv2.circle(picture, center, height // 9, 60.0, -1)
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def make_clip(path: Path, frames: int = 40, size: tuple[int, int] = (144, 176), gop: int = 20, pixels: str = "yuv420p",
+              **options: str) -> Path:
+    """h264; size (height, width)."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={
+            "crf": "18", "g": str(gop), "keyint_min": str(gop), "sc_threshold": "0", **options})
+        stream.height, stream.width = size
+        stream.pix_fmt = pixels
+        stream.codec_context.thread_type = "FRAME"
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.repeat(scene(i, *size)[..., None], 3, 2)).reformat(format=pixels)
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            for packet in stream.encode(frame):
+                out.mux(packet)
+        for packet in stream.encode():
+            out.mux(packet)
+    return path
+
+
+def decoded(path: Path, whole: bool = False) -> dict[int, Planes]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        context = tolerant.open_decoder(stream, threads=False, whole=whole)
+        packets = (p for p in container.demux(stream) if p.size)
+        return {f.pts: planes_of(f) for _, frames, _ in tolerant.decode(context, packets) for f in frames}
+
+
+def mended(found: Diagnosis, fill: Callable[[Lost], tuple[Planes, str]] | None = None,
+           threads: bool = False) -> tuple[dict[int, Planes], InLoop]:
+    with InLoop(found, fill) as loop, av.open(found.path) as container:
+        context = tolerant.open_decoder(container.streams.video[0], threads=threads)
+        shown = {}
+        for _, frames, error in tolerant.decode(context, loop.packets(0, len(found.pictures))):
+            assert error is None
+            shown |= {f.pts: planes_of(f) for f in frames}
+        return shown, loop
+
+
+def psnr(a: Planes, b: Planes) -> float:
+    error = np.mean((a[0].astype(float) - b[0]) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def from_truth(clip: Path) -> Callable[[Lost], tuple[Planes, str]]:
+    whole = decoded(clip, whole=True)
+    return lambda picture: (whole[picture.time], "true")
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"refs": "4"}, {"x264-params": "cabac=0"}, {"slices": "3"}, {"weightp": "2"}, {"preset": "ultrafast"},
+], ids=str)
+def test_the_true_picture_put_back_makes_the_rest_exact(tmp_path: Path, options: dict[str, str]) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", bf="0", **options)
+    corrupt(clip, tmp_path / "damaged.mp4", Corruption("bscv", bytes=900, spare_keyframes=True), tmp_path)
+    found = diagnose(tmp_path / "damaged.mp4")
+    clean = decoded(clip)
+    damaged = decoded(tmp_path / "damaged.mp4")
+    assert found.damaged
+    assert any(psnr(clean[t], damaged[t]) < 50 for t in clean)
+    for threads in (False, True):
+        shown, _ = mended(found, from_truth(clip), threads)
+        assert shown.keys() == clean.keys()
+        for time, planes in clean.items():
+            assert all((a == b).all() for a, b in zip(planes, shown[time], strict=True)), time
+
+
+def test_a_hit_keyframe_is_put_back_too(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", bf="0")
+    for seed in range(50):
+        done = corrupt(clip, tmp_path / "damaged.mp4", Corruption("bscv", seed=seed, bytes=900), tmp_path)
+        if any(h.picture == 20 for h in done.hits):
+            break
+    found = diagnose(tmp_path / "damaged.mp4")
+    clean, (shown, _) = decoded(clip), mended(found, from_truth(clip))
+    assert all((clean[t][0] == shown[t][0]).all() for t in clean)
+
+
+@pytest.mark.parametrize("options", [{}, {"b-pyramid": "strict", "refs": "4"}, {"weightb": "0", "bf": "2"}], ids=str)
+def test_with_b_pictures_the_rest_is_nearly_exact(tmp_path: Path, options: dict[str, str]) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", **options)
+    corrupt(clip, tmp_path / "damaged.mp4", Corruption("bscv", bytes=900, spare_keyframes=True), tmp_path)
+    clean, (shown, _) = decoded(clip), mended(diagnose(tmp_path / "damaged.mp4"), from_truth(clip))
+    assert shown.keys() == clean.keys()
+    assert np.mean([min(psnr(clean[t], shown[t]), 99) for t in clean]) > 50
+
+
+@pytest.mark.parametrize(("size", "pixels"), [((146, 178), "yuv420p"), ((144, 176), "yuv422p"),
+                                              ((130, 170), "yuv420p10le")])
+def test_odd_sizes_and_other_samples(tmp_path: Path, size: tuple[int, int], pixels: str) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", size=size, pixels=pixels, bf="0")
+    corrupt(clip, tmp_path / "damaged.mp4", Corruption("bscv", bytes=900, spare_keyframes=True), tmp_path)
+    clean, (shown, _) = decoded(clip), mended(diagnose(tmp_path / "damaged.mp4"), from_truth(clip))
+    assert all((a == b).all() for t in clean for a, b in zip(clean[t], shown[t], strict=True))
+
+
+@pytest.mark.parametrize("options", [{"bf": "0"}, {}], ids=str)
+def test_the_fill_is_better_than_the_decoders_concealment(tmp_path: Path, options: dict[str, str]) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", **options)
+    corrupt(clip, tmp_path / "damaged.mp4", Corruption("bscv", seed=2, bytes=900, spare_keyframes=True), tmp_path)
+    clean, damaged = decoded(clip), decoded(tmp_path / "damaged.mp4")
+    shown, loop = mended(diagnose(tmp_path / "damaged.mp4"))
+    hurt = [t for t in clean if psnr(clean[t], damaged[t]) < 45]
+    assert len(hurt) > 5 and loop.mended
+    before = np.mean([psnr(clean[t], damaged[t]) for t in hurt])
+    after = np.mean([min(psnr(clean[t], shown[t]), 60) for t in hurt])
+    assert after > before + 3
+
+
+@pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "2"}], ids=str)
+def test_dropped_pictures_are_put_back(tmp_path: Path, options: dict[str, str]) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", **options)
+    for seed in range(20):
+        done = corrupt(clip, tmp_path / "damaged.mp4", Corruption("drop", seed=seed, spare_keyframes=True), tmp_path)
+        if all(2 < h.picture % 20 < 17 for h in done.hits):
+            break
+    clean, damaged = decoded(clip), decoded(tmp_path / "damaged.mp4")
+    shown, _ = mended(diagnose(tmp_path / "damaged.mp4"))
+    assert len(damaged) < len(clean)
+    assert shown.keys() == clean.keys()
+    assert all(psnr(clean[t], shown[t]) > 20 for t in clean)
+    exact, _ = mended(diagnose(tmp_path / "damaged.mp4"), from_truth(clip))
+    assert np.mean([min(psnr(clean[t], exact[t]), 99) for t in clean]) > 50
+
+
+def test_packets_of_clean_groups_are_the_files_own(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", frames=60)
+    for seed in range(20):
+        done = corrupt(clip, tmp_path / "damaged.mp4", Corruption("drop", seed=seed, fraction=0.02), tmp_path)
+        if [h for h in done.hits if 22 < h.picture < 38] == done.hits:
+            break
+    found = diagnose(tmp_path / "damaged.mp4")
+    with av.open(found.path) as container:
+        plain = [bytes(p) for p in container.demux(video=0) if p.size]
+    with InLoop(found) as loop:
+        given = [bytes(p) for p in loop.packets(0, len(found.pictures))]
+    assert given[:20] == plain[:20] and given[-20:] == plain[-20:]
+    assert len(given) == len(plain) + 1
+
+
+def test_other_codecs_and_interlaced_are_refused_with_a_reason(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", **{"x264-params": "tff=1", "flags": "+ilme+ildct"})
+    assert why_not(diagnose(clip)) == "interlaced"
+    with av.open(str(tmp_path / "m.avi"), "w") as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * i, np.uint8))
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    assert "mpeg4" in (why_not(diagnose(tmp_path / "m.avi")) or "")
+
+
+def test_closed_groups_are_cut_only_where_nothing_crosses() -> None:
+    pictures = [(True, 0), (False, 2), (False, 1), (True, 3), (False, 5), (True, 7), (False, 6), (True, 8)]
+    assert closed_groups(pictures) == [0, 3, 7, 8]
