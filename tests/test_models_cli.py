@@ -68,3 +68,8 @@ def test_wrong_settings_are_usage_errors(tmp_path):
     with pytest.raises(UsageError, match="unknown setting"):
         invoke(train, tmp_path, "-o", tmp_path / "run", "--set", "run.step=7", "--dry-run")
     assert invoke(train, tmp_path, "-o", tmp_path / "run", "--steps", 0).exit_code == 2
+
+
+def test_the_localiser_trains_for_minutes_only(tmp_path):
+    with pytest.raises(UsageError, match="takes --minutes"):
+        invoke(train, tmp_path, "-o", tmp_path / "run", "--recipe", "localiser", "--steps", 4)

@@ -97,9 +97,10 @@ def loss_of(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def train_localiser(
-    faces: np.ndarray, folder: Path, minutes: float, plan: LocaliserPlan, rate: float = 1.5e-3
+    faces: np.ndarray, folder: Path, minutes: float, plan: LocaliserPlan, rate: float = 1.5e-3, steps: int = 0
 ) -> Localiser:
-    """Train for `minutes` on `faces` (N, 218, 178, 3) uint8; figures go to `folder`/stats.jsonl.
+    """Train for `minutes`, or for `steps` where given, on `faces` (N, 218, 178, 3) uint8; figures go to
+    `folder`/stats.jsonl.
 
     Goes on from `folder`/last.ckpt where there is one. Returns the average of the weights.
     """
@@ -117,10 +118,9 @@ def train_localiser(
         step, elapsed = state["step"], state["elapsed"]
     source = prepared(lambda number: make_batch(faces, plan, number), step)
     total: float = 0
-    while elapsed < 60 * minutes:
+    while (done := step / steps if steps else elapsed / 60 / minutes) < 1:
         started = time.monotonic()
         images, masks = next(source)
-        done = elapsed / 60 / minutes
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 100) * max(0.01, 0.5 * (1 + math.cos(math.pi * done)))
         logits = net(images.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last))

@@ -66,7 +66,7 @@ def vgg16_weights(path: Path | None) -> dict[str, Tensor]:
     """`conv{i}.weight/bias` in network order and `lin{0..4}` (C,) from a safetensors file; without a file
     torchvision's ImageNet weights (downloaded once), every channel weighted alike."""
     if path is not None:
-        if not path.is_file():
+        if path is None or not path.is_file():
             raise ModelError(f"the perceptual loss needs VGG16's weights, not at {path}: set loss.perceptual_weights")
         return load_file(path)
     from torchvision.models import VGG16_Weights, vgg16

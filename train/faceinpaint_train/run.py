@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image
+from safetensors.torch import save_file
 
 from faceinpaint_cli.errors import OutputError, UsageError
 from faceinpaint_cli.models.device import resolve_device
@@ -21,6 +22,7 @@ from faceinpaint_train.batches import make_batch
 from faceinpaint_train.card import write_model
 from faceinpaint_train.distributed import Team, join_team
 from faceinpaint_train.faces import FaceSet, load_faces
+from faceinpaint_train.localiser import LocaliserPlan, train_localiser
 from faceinpaint_train.recipe import Recipe
 from faceinpaint_train.records import read_stats, save_plot
 from faceinpaint_train.trainer import Progress, Trainer, batch_plan, check_size
@@ -69,6 +71,19 @@ def train(
         if team.leads and not trainer.stop:
             finish(trainer, facts)
         return facts
+
+
+def train_localiser_run(
+    data: Sequence[Path], folder: Path, minutes: float, *, cache: Path | None = None, seed: int = 1
+) -> dict[str, Any]:
+    """Train the damage localiser for `minutes` on the CPU; `folder` gets stats.jsonl, last.ckpt (an interrupted
+    run goes on from it) and localiser.safetensors in half precision. Returns the facts of the run."""
+    cv2.setNumThreads(1)
+    faces = load_faces(data, "auto", cache or folder / "cache")
+    net = train_localiser(faces.train, folder, minutes, LocaliserPlan(seed=seed))
+    state = {key: value.half().contiguous() for key, value in net.state_dict().items()}
+    save_file(state, folder / "localiser.safetensors", metadata={"format": "faceinpaint-localiser-1"})
+    return {"minutes": minutes, "train": len(faces.train), "left_out": faces.left_out, "stopped": False}
 
 
 def check_run(recipe: Recipe, folder: Path, resume: bool) -> None:

@@ -99,8 +99,10 @@ class Trainer:
                 if time.monotonic() - saved > 60 * run["save_minutes"]:
                     self.save("last.ckpt")
                     saved = time.monotonic()
-        except torch.cuda.OutOfMemoryError:
-            raise DeviceError("the device is out of memory: lower --set data.batch or data.size") from None
+        except RuntimeError as error:
+            if isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
+                raise DeviceError("out of memory: lower --set data.batch=... or data.size=...") from None
+            raise
         finally:
             source.close()
         if not self.stop:

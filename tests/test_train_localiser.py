@@ -1,0 +1,59 @@
+"""Training of the localiser: samples, loss and a short run that learns."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import torch
+from faceinpaint_train.localiser import LocaliserPlan, loss_of, make_batch, train_localiser
+from faceinpaint_train.run import train_localiser_run
+from PIL import Image
+from safetensors.torch import load_file
+
+from faceinpaint_cli.models.networks.localiser import Localiser
+
+torch.set_num_threads(1)
+
+
+def canvases(count: int) -> np.ndarray:
+    small = np.random.default_rng(1).integers(40, 200, (count, 7, 6, 3), dtype=np.uint8)
+    return np.stack([cv2.resize(s, (178, 218), interpolation=cv2.INTER_CUBIC) for s in small])
+
+
+def test_samples_are_seeded_and_partly_clean():
+    faces = canvases(6)
+    plan = LocaliserPlan(size=64, count=40)
+    images, masks = make_batch(faces, plan, 3)
+    again = make_batch(faces, plan, 3)
+    assert torch.equal(images, again[0]) and torch.equal(masks, again[1])
+    clean = (~masks.flatten(1).any(1)).float().mean()
+    assert 0.2 < clean < 0.7 and images.shape == (40, 3, 64, 64)
+
+
+def test_loss_falls_with_the_error():
+    truth = torch.zeros(1, 1, 8, 8)
+    truth[..., :4] = 1
+    good, bad = (truth * 2 - 1) * 5, (1 - truth * 2) * 5
+    assert loss_of(good, truth) < 0.02 < 5 < loss_of(bad, truth)
+
+
+def test_a_short_run_learns(tmp_path):
+    plan = LocaliserPlan(size=64, count=4, clean=0.0, shapes={"center": 1.0}, patches={"white": 1.0})
+    net = train_localiser(canvases(6), tmp_path, 0, plan, rate=5e-3, steps=40)
+    images, masks = make_batch(canvases(6), plan, 10_000)
+    truth = masks.float()
+    with torch.inference_mode():
+        learned = loss_of(net(images.float() / 127.5 - 1), truth)
+        fresh = loss_of(Localiser()(images.float() / 127.5 - 1), truth)
+    assert learned < 0.8 * fresh
+
+
+def test_a_run_leaves_the_weights(tmp_path):
+    (tmp_path / "faces").mkdir()
+    for i, face in enumerate(canvases(20)):
+        Image.fromarray(face).save(tmp_path / "faces" / f"{i + 1:06d}.png")
+    facts = train_localiser_run([tmp_path / "faces"], tmp_path / "run", 0.005)
+    assert json.loads(json.dumps(facts))["train"] >= 16
+    Localiser().load_state_dict({k: v.float() for k, v in load_file(tmp_path / "run/localiser.safetensors").items()})
