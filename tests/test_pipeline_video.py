@@ -368,3 +368,69 @@ def test_mask_video_too_short_is_refused(tmp_path):
     with pytest.raises(FaceInpaintError, match="10 frames"):
         run(source, tmp_path / "out.mp4", box=(), mask=str(short))
     assert not (tmp_path / "out.mp4").exists()
+
+
+# --- damage in the bitstream
+
+
+def broken(tmp_path: Path, *numbers: int) -> Path:
+    """A clip of three groups in which the second halves of these packets are zeroed."""
+    source = make_clip(tmp_path / "broken.mp4", options={"bf": "0"}, size=(160, 128))
+    data = bytearray(source.read_bytes())
+    packets = video_packets(source)
+    for number in numbers:
+        packet = packets[number]
+        at = bytes(data).index(packet) + len(packet) // 2
+        data[at : at + len(packet) // 2] = bytes(len(packet) // 2)
+    source.write_bytes(data)
+    return source
+
+
+def test_damage_is_found_and_mended_and_clean_groups_are_copied(tmp_path):
+    source, output = broken(tmp_path, 10), tmp_path / "out.mp4"
+    config = RunConfig(preset="ultrafast")
+    shown = []
+    stages = Stages(config, lambda job, number, before, mask, after: shown.append(number))
+    result = repair_video(Job(source, output, "video", Path(source.name)), config, stages, None)
+    assert result.method == "in-loop" and result.audit["ok"], result.audit
+    assert result.frames == 24 and 1 <= result.frames_damaged <= 8
+    assert result.audit["render"] == "smart" and result.audit["frames_copied"] == 16
+    assert result.audit["damage"]["damaged"] and result.audit["damage"]["mended"]
+    assert shown and set(shown) <= set(range(8, 16))
+    assert_same_file_around(source, output)
+    p, q = video_packets(source), video_packets(output)
+    assert p[:8] == q[:8] and p[16:] == q[16:] and p[10] != q[10]
+
+
+def test_lost_packets_are_put_back_in_time(tmp_path):
+    whole = make_clip(tmp_path / "whole.mp4", options={"bf": "0"}, size=(160, 128))
+    source, output = tmp_path / "lost.mp4", tmp_path / "out.mp4"
+    with av.open(str(whole)) as a, av.open(str(source), "w") as b:
+        streams = {s.index: b.add_stream_from_template(s, opaque=True) for s in a.streams}
+        number = 0
+        for packet in a.demux():
+            if packet.size:
+                number += packet.stream.type == "video"
+                if packet.stream.type == "video" and number == 12:
+                    continue
+                packet.stream = streams[packet.stream_index]
+                b.mux(packet)
+    assert len(read_back(source).times) == 23
+    config = RunConfig(preset="ultrafast")
+    result = repair_video(Job(source, output, "video", Path(source.name)), config, Stages(config), None)
+    assert result.frames == 24 and result.audit["ok"], result.audit
+    assert read_back(output).times == read_back(whole).times
+    assert read_back(output).packets == read_back(whole).packets
+
+
+def test_clean_video_is_copied_without_torch(tmp_path):
+    source = make_clip(tmp_path / "a.mp4")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from faceinpaint_cli.config import RunConfig; from faceinpaint_cli.types import Job\n"
+        "from faceinpaint_cli.pipeline.stages import Stages; from faceinpaint_cli.pipeline.video import repair_video\n"
+        "c = RunConfig(); s, o = Path(sys.argv[1]), Path(sys.argv[2])\n"
+        "r = repair_video(Job(s, o, 'video', s), c, Stages(c), None)\n"
+        "assert r.method == 'copy' and s.read_bytes() == o.read_bytes()\n"
+        "assert 'torch' not in sys.modules\n")
+    subprocess.run([sys.executable, "-c", code, str(source), str(tmp_path / "b.mp4")], check=True)

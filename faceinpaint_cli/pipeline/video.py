@@ -95,12 +95,24 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
             found = _copy(job, source)
         if mended is not None:
             found.facts["damage"] = mended.report()
+            if stages.show:
+                _show_damage(job, stages, mended)
         if config.preview:
             from faceinpaint_cli.pipeline.video_preview import write_preview
 
             write_preview(job, source, masks)
     seconds = perf_counter() - start
     return replace(result, seconds=round(seconds, 4), fps=round(result.frames / seconds, 3), audit=found.to_dict())
+
+
+def _show_damage(job: Job, stages: Stages, mended: MendedFrames) -> None:
+    """A few frames of what was mended, for the HTML report."""
+    from faceinpaint_cli.pipeline.video_preview import triples
+
+    spans = [(number, number + 1) for number in sorted(_spread(np.flatnonzero(mended.damaged)))]
+    for number, before, mask, after in triples(mended.source, index_video(job.output), None, spans):
+        assert stages.show is not None
+        stages.show(job, number, before, mask, after)
 
 
 def _masked_frames(source: VideoIndex, masks: VideoMask | None) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
 
@@ -14,7 +14,7 @@ from faceinpaint_cli.damage.masks import VideoMask
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.planes import ToRgb, eight_bit
 from faceinpaint_cli.media.video_index import VideoIndex, index_video
-from faceinpaint_cli.media.video_reader import DecodeLog, read_frames
+from faceinpaint_cli.media.video_reader import DecodeLog, Span, read_frames
 from faceinpaint_cli.pipeline.image import side_by_side
 from faceinpaint_cli.pipeline.overlap import ahead
 from faceinpaint_cli.types import Job
@@ -37,7 +37,8 @@ def write_preview(job: Job, source: VideoIndex, masks: VideoMask | None) -> None
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_type = "AUTO"
         started = False
-        for number, (before, mask, after) in enumerate(_triples(source, index_video(job.output), masks)):
+        pictures = triples(source, index_video(job.output), masks, [(0, source.frames)])
+        for number, (_, before, mask, after) in enumerate(pictures):
             picture = _even(_reduced(side_by_side(before, mask, after)))
             if not started:
                 stream.height, stream.width = picture.shape[:2]
@@ -49,14 +50,15 @@ def write_preview(job: Job, source: VideoIndex, masks: VideoMask | None) -> None
             out.mux(stream.encode(None))
 
 
-def _triples(source: VideoIndex, repaired: VideoIndex,
-             masks: VideoMask | None) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(before, mask, after), upright, HWC uint8 and HW bool, of each frame that both files have."""
+def triples(source: VideoIndex, repaired: VideoIndex, masks: VideoMask | None,
+            spans: Sequence[Span]) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """(number, before, mask, after), upright, HWC uint8 and HW bool, of each frame in `spans` that both files have.
+    Without masks the pixels that differ are marked."""
     offset = (int(repaired.times[0]) * repaired.time_base - int(source.times[0]) * source.time_base)
     to_rgb = ToRgb(), ToRgb()
     turns = source.rotation // 90
-    with closing(ahead(_timed(source, Fraction(0)), 2)) as befores, \
-            closing(ahead(_timed(repaired, offset), 2)) as afters:
+    with closing(ahead(_timed(source, spans, Fraction(0)), 2)) as befores, \
+            closing(ahead(_timed(repaired, spans, offset), 2)) as afters:
         after = next(afters, None)
         for number, time, frame in befores:
             while after is not None and after[1] < time - 1 / source.rate / 2:
@@ -69,11 +71,13 @@ def _triples(source: VideoIndex, repaired: VideoIndex,
                     mask = masks.at(number, before)
                 else:
                     mask = cv2.absdiff(eight_bit(before), repaired_rgb).max(2) > CHANGED
-                yield tuple(np.rot90(x, turns) for x in (eight_bit(before), mask, repaired_rgb))  # type: ignore[misc]
+                yield (number, np.rot90(eight_bit(before), turns), np.rot90(mask, turns),
+                       np.rot90(repaired_rgb, turns))
 
 
-def _timed(source: VideoIndex, offset: Fraction) -> Generator[tuple[int, Fraction, av.VideoFrame]]:
-    for number, frame in read_frames(source, [(0, source.frames)], DecodeLog()):
+def _timed(source: VideoIndex, spans: Sequence[Span],
+           offset: Fraction) -> Generator[tuple[int, Fraction, av.VideoFrame]]:
+    for number, frame in read_frames(source, spans, DecodeLog()):
         yield number, int(source.times[number]) * source.time_base - offset, frame
 
 
