@@ -15,6 +15,9 @@ from faceinpaint_cli.types import Crop
 RING = 3
 """Width in pixels of the known rim around a hole that the fill is matched to."""
 
+RELAX = 4
+"""Steps of relaxation at each size of pull-push, which take its steps and stripes away."""
+
 CONTEXT_PRIORITY = 0.02
 """Weight of a crop without a face where it meets one with a face."""
 
@@ -112,7 +115,10 @@ def pull_push(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     gain = full / np.maximum(small_weight, 1e-6)
     coarse = pull_push(small * gain[..., None], full)
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    return values + smooth * (1 - weight)[..., None]
+    unknown = (1 - weight)[..., None]
+    for _ in range(RELAX):
+        smooth = cv2.blur(values + smooth * unknown, (3, 3), borderType=cv2.BORDER_REPLICATE)
+    return values + smooth * unknown
 
 
 def composite(image: np.ndarray, mask: np.ndarray, crops: Sequence[Crop], predictions: Sequence[np.ndarray],
