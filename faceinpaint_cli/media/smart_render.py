@@ -12,10 +12,13 @@ from faceinpaint_cli.media.video_reader import Span, read_packets
 
 SEGMENT_FRAMES = 250
 """A segment ends here at the latest: what an interruption can cost. Encoders set a key picture as often anyway."""
-SELF_CONTAINED = frozenset(("h264", "vp8", "vp9", "av1", "mjpeg", "prores", "mpeg1video", "mpeg2video", "dnxhd", "png"))
+SELF_CONTAINED = frozenset(("h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "prores", "mpeg1video", "mpeg2video", "dnxhd",
+                            "png"))
 """Codecs whose groups can stand beside groups of another encoder in one stream: h264 with a parameter set of another
-number, the others because their key pictures carry all that decoding needs."""
+number, hevc with the parameter sets said again at each group, the others because their key pictures carry all that
+decoding needs."""
 SPS, PPS = 7, 8
+HEVC_SETS = (32, 33, 34)  # VPS, SPS, PPS: ITU-T H.265, table 7-1
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ def smart_encoder(encoder: Encoder, source: VideoIndex) -> Encoder:
         options["bf"] = "0"
         number = f"sps-id={_free_number(source)}"
         options["x264-params"] = ":".join(filter(None, (options.get("x264-params"), number)))
+    elif encoder.name == "libx265":
+        options["x265-params"] += ":bframes=0:open-gop=0"
     elif encoder.name in ("mpeg1video", "mpeg2video"):
         options["bf"] = "0"
     elif encoder.name == "libvpx-vp9":
@@ -64,7 +69,15 @@ class Joiner:
     def __init__(self, codec: str, extradata: bytes | None) -> None:
         self._codec = codec
         self._extradata = extradata
-        self._prefix = h264_nal.length_size(codec, extradata) if codec == "h264" else 0
+        self._prefix = h264_nal.length_size(codec, extradata) if codec in ("h264", "hevc") else 0
+        self._sets = _hevc_sets(extradata, self._prefix) if codec == "hevc" and extradata else []
+
+    def start(self, data: bytes) -> bytes:
+        """The first packet of a copied group, hevc with the parameter sets of the source before its picture: those
+        of an encoded group have the same numbers, and may have come before."""
+        if not self._sets or any(_hevc_type(unit.data) in HEVC_SETS for unit in h264_nal.split(data, self._prefix)):
+            return data
+        return h264_nal.join(self._sets, self._prefix) + data
 
     def pack(self, data: bytes) -> bytes:
         if not self._prefix:
@@ -74,7 +87,7 @@ class Joiner:
     def extradata(self, first_encoded: bytes) -> bytes | None:
         """The configuration record with the parameter sets of the encoded groups added (they also stand in the
         packets): players that look only here find them."""
-        if not self._prefix or self._extradata is None:
+        if not self._prefix or self._extradata is None or self._codec != "h264":
             return self._extradata
         units = [unit.data for unit in h264_nal.split(first_encoded, 0)]
         return _with_parameter_sets(self._extradata, [u for u in units if u[0] & 31 == SPS],
@@ -130,6 +143,25 @@ def _with_parameter_sets(record: bytes, sps: list[bytes], pps: list[bytes]) -> b
         return b"".join(len(s).to_bytes(2, "big") + s for s in sets)
 
     return (record[:5] + bytes([record[5] & 0xE0 | len(sps)]) + packed(sps) + bytes([len(pps)]) + packed(pps) + rest)
+
+
+def _hevc_type(unit: bytes) -> int:
+    return unit[0] >> 1 & 63 if unit else -1
+
+
+def _hevc_sets(record: bytes, prefix: int) -> list[bytes]:
+    """Parameter sets of an hvcC record (ISO/IEC 14496-15, 8.3.3.1), or of start-code extradata."""
+    if not prefix:
+        return [unit.data for unit in h264_nal.split(record, 0) if _hevc_type(unit.data) in HEVC_SETS]
+    at, sets = 23, []
+    for _ in range(record[22]):
+        count = int.from_bytes(record[at + 1 : at + 3], "big")
+        at += 3
+        for _ in range(count):
+            size = int.from_bytes(record[at : at + 2], "big")
+            sets.append(record[at + 2 : at + 2 + size])
+            at += 2 + size
+    return [unit for unit in sets if _hevc_type(unit) in HEVC_SETS]
 
 
 def _why_not(source: VideoIndex, changed: Sequence[bool], encoder: Encoder) -> str:

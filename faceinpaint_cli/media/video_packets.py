@@ -53,6 +53,7 @@ def joined(source: VideoIndex, plan: RenderPlan, store: SegmentStore, joiner: Jo
     it stands: groups are closed, so the k-th picture of a group is never shown before its k-th packet is decoded.
     """
     places, dts = _places(source)
+    starts = {group.packets[0] for group in plan.copied} if source.codec == "hevc" else frozenset()
     kept = np.zeros(len(source.pts), bool)
     for group in plan.copied:
         kept[slice(*group.packets)] = True
@@ -64,7 +65,8 @@ def joined(source: VideoIndex, plan: RenderPlan, store: SegmentStore, joiner: Jo
         nonlocal waiting, place
         place += 1
         if packet is not None and kept[place]:
-            yield _timed(source, packet, place)
+            packet = _timed(source, packet, place)
+            yield _with_data(packet, joiner.start(bytes(packet))) if place in starts else packet
             return
         while waiting is not None and (packet is None or places[waiting.frame] <= place):
             yield _packet(source, waiting, joiner.pack(waiting.data), int(dts[waiting.frame]))
@@ -108,6 +110,16 @@ def _timed(source: VideoIndex, packet: av.Packet, place: int) -> av.Packet:
     if packet.dts is None and source.dts[place] != NO_TIME:
         packet.dts = int(source.dts[place])
     return packet
+
+
+def _with_data(packet: av.Packet, data: bytes) -> av.Packet:
+    """The packet with other bytes."""
+    if len(data) == packet.size:
+        return packet
+    changed = av.Packet(data)
+    changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
+    changed.time_base, changed.is_keyframe = packet.time_base, packet.is_keyframe
+    return changed
 
 
 def _packet(source: VideoIndex, encoded: EncodedPacket, data: bytes, dts: int) -> av.Packet:
