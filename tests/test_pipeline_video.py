@@ -72,6 +72,7 @@ CLIPS = {
     "transport stream": ("a.ts", Clip()),
     "vp9": ("a.webm", Clip(codec="libvpx-vp9", audio="libopus", options={"cpu-used": "8", "deadline": "realtime"})),
     "mpeg-1 program stream": ("a.mpg", Clip(codec="mpeg1video", audio="mp2")),
+    "interlaced": ("a.mp4", Clip(size=(96, 96), options={"x264-params": "tff=1"})),
     "hevc": ("a.mp4", Clip(codec="libx265", options={"x265-params": "log-level=none:bframes=2:open-gop=0",
                                                      "preset": "ultrafast"})),
     "hevc in mkv": ("a.mkv", Clip(codec="libx265", pixel_format="yuv420p10le", options={
@@ -106,7 +107,8 @@ def test_smart_render_copies_groups_without_damage(kind, tmp_path):
     ("h264 with B pictures", None, ".mp4"), ("variable rate, late start", None, ".mp4"),
     ("variable rate, late start", None, ".mov"), ("mkv, two sounds, subtitles, chapters", None, ".mkv"),
     ("10 bit, colour tags, aspect", "hevc", ".mp4"), ("odd sides, 4:4:4", None, ".mkv"),
-    ("transport stream", None, ".ts"), ("mpeg-1 program stream", None, ".mpg"), ("motion jpeg", None, ".avi"),
+    ("transport stream", None, ".ts"), ("interlaced", None, ".mp4"),
+    ("mpeg-1 program stream", None, ".mpg"), ("motion jpeg", None, ".avi"),
 ])
 def test_full_render_keeps_times_and_other_streams(kind, codec, suffix, tmp_path):
     name, clip = CLIPS[kind]
@@ -123,6 +125,7 @@ def test_full_render_keeps_times_and_other_streams(kind, codec, suffix, tmp_path
         assert x.sample_aspect_ratio == y.sample_aspect_ratio and x.codec_context.pix_fmt == y.codec_context.pix_fmt
         for tag in ("color_primaries", "color_trc", "colorspace", "color_range"):
             assert getattr(x.codec_context, tag) == getattr(y.codec_context, tag)
+        assert next(a.decode(x)).interlaced_frame == next(b.decode(y)).interlaced_frame == (kind == "interlaced")
     first, second = read_back(source), read_back(output)
     apart = [np.abs(p[0].astype(int) - q[0]).mean() for i, (p, q) in
              enumerate(zip(first.planes, second.planes, strict=True)) if i not in DAMAGED]

@@ -72,8 +72,9 @@ class Encoder:
         context.color_range = FULL_RANGE if look.pixel_format.startswith("yuvj") else look.color_range
         context.color_primaries, context.color_trc = look.color_primaries, look.color_trc
         context.colorspace = look.colorspace
-        if look.field_order in INTERLACED and self.name in ("libx264", "mpeg2video", "mpeg4"):
+        if look.field_order in INTERLACED:
             context.field_order = look.field_order
+        if look.field_order in INTERLACED and self.name in ("libx264", "mpeg2video", "mpeg4"):
             context.flags |= Flags.interlaced_dct | Flags.interlaced_me
         if self.quantiser is not None:
             context.qscale = True
