@@ -16,8 +16,8 @@ from faceinpaint_cli.fill.motion import Candidates, Lost, Planes, composed, eigh
 WORSE, APART = 2.0, 0.5
 """A guess is dropped where it is so many times, and so many grey levels, farther from the intact part than the best."""
 CUT = 8.0
-"""Grey levels between the intact part and its own motion from the picture before, from which on it is a cut: nothing
-can be carried over, and the decoder's concealment stays."""
+"""Grey levels between the intact part and its own motion from the neighbour, from which on it is a cut: nothing can be
+carried over, and the decoder's concealment stays."""
 
 
 def fill_lost(picture: Lost, guesses: Candidates) -> tuple[Planes, str]:
@@ -45,7 +45,7 @@ def choose(picture: Lost, guesses: Candidates) -> tuple[list[str], str]:
         return ["concealed"], "concealed"
     limit = WORSE * min(errors[n] for n in ("still", *moving)) + APART
     kept = [n for n in moving if errors[n] <= limit]
-    if len(kept) == len(moving):
+    if kept and len(kept) == len(moving):
         kept.append("corrected")
     return ["concealed", "own", *(kept or ["still"])], "onward"
 

@@ -9,7 +9,7 @@ HW2 float32, in pixels: `field[y, x]` points from a pixel of the lost picture to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -71,7 +71,7 @@ def candidates(picture: Lost) -> Candidates:
     elif picture.before:
         found, speed = _onward(picture)
     elif picture.behind:
-        found, speed = {"frozen": picture.behind[0].planes}, np.zeros(picture.lost.shape, np.float32)
+        found, speed = _onward(replace(picture, before=picture.behind, after=()))
     else:
         found, speed = {}, np.zeros(picture.lost.shape, np.float32)
     if picture.decoded is not None:

@@ -217,6 +217,8 @@ class _Group:
             before += self._context()
         behind = [n for t, n in sorted(shown.items()) if t > coded.pts and t in earlier]
         after = [n for t, n in sorted(shown.items()) if t > coded.pts and t not in earlier]
+        if not before and not behind:
+            behind = self._next_key()
         lost = np.ones((heading.sps.mb_height * 16, heading.sps.mb_width * 16), bool)
         if decoded is not None and coded.onset is not None:
             lost = np.kron(lost_macroblocks(heading, coded.onset, said), np.ones((16, 16), bool))
@@ -259,6 +261,15 @@ class _Group:
                 self._tail += [Neighbour(f.pts, planes_of(f)) for f in _frames(context, packet) if f.pts in wanted]
             self._tail.sort(key=lambda n: -n.time)
         return self._tail
+
+    def _next_key(self) -> list[Neighbour]:
+        """The picture that starts the next group: all there is for the first picture of a file."""
+        if not self._following or self._following[0].hit:
+            return []
+        context = tolerant.open_decoder(self._stream, threads=False, whole=True)
+        packet = self._following[0].packet(self._stream.time_base)
+        frames = [*_frames(context, packet), *_frames(context, None)]
+        return [Neighbour(f.pts, planes_of(f)) for f in frames[:1]]
 
     def _imply_headings(self) -> None:
         """Give each hit packet without a readable header the one that its neighbours imply."""
