@@ -104,6 +104,8 @@ def test_irregular_masks_go_through_the_bins(folder, tmp_path):
     report = bench(folder, tmp_path / "out", protocol="celeba-irregular", masks=masks, methods=("ns",))
     assert [(h["hole"], h["n"]) for h in rows(report)["ns"]["by_hole"]] == \
         [("0-20 %", 2), ("20-40 %", 2), ("40-60 %", 1)]
+    text = (tmp_path / "out" / "bench.md").read_text()
+    assert "| method | 0-20 % | 20-40 % | 40-60 % |" in text and "95 % of PSNR hole" in text
     few = tmp_path / "few"
     few.mkdir()
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(few / "all.png")

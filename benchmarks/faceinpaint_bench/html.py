@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from faceinpaint_bench.images import Example
-from faceinpaint_bench.report import notes, pair_lines, table
+from faceinpaint_bench.report import hole_table, notes, pair_lines, table
 
 STYLE = """
 :root { --ink: #1d2329; --soft: #5c6670; --line: #d9dee3; --paper: #ffffff; --mark: #c2410c; }
@@ -47,7 +47,9 @@ def page(report: dict[str, Any], plots: Sequence[tuple[str, str]], examples: Seq
     parts = [f"<h1>faceinpaint bench: {_text(report['suite'])}</h1>"]
     if report.get("regressions"):
         parts.append("<h2 class=bad>Regressions</h2>" + _list(report["regressions"], "bad"))
-    parts += [_list(notes(report)), _table(report["rows"])]
+    parts += [_list(notes(report)), _table(*table(report["rows"]))]
+    if hole_table(report["rows"])[0]:
+        parts += ["<h2>PSNR in the hole by its share of the picture (n)</h2>", _table(*hole_table(report["rows"]))]
     if pair_lines(report):
         parts.append("<h2>Differences</h2>" + _list(pair_lines(report)))
     if plots:
@@ -62,8 +64,7 @@ def page(report: dict[str, Any], plots: Sequence[tuple[str, str]], examples: Seq
             + "\n".join(parts) + "</body></html>\n")
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    heads, body = table(rows)
+def _table(heads: list[str], body: list[list[str]]) -> str:
     best = {}
     for column, head in enumerate(heads):
         values = [float(c[column]) for c in body if head.startswith((*HIGHER, *LOWER)) and c[column] != "-"]

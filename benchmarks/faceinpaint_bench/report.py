@@ -33,6 +33,9 @@ def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
         keys.remove("mask")
     measures = [k for k in COLUMNS if any(r.get(k) is not None for r in rows)]
     heads = [*keys, *(COLUMNS[k][0] for k in measures)]
+    spread = any("psnr_hole" in r.get("spread", {}) for r in rows)
+    if spread:
+        heads.append("95 % of PSNR hole")
     counted = any("n" in r for r in rows)
     if counted:
         heads.append("n")
@@ -40,10 +43,25 @@ def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     for r in rows:
         cells = ["" if r.get(k) is None else str(r[k]) for k in keys]
         cells += ["-" if r.get(k) is None else COLUMNS[k][1].format(r[k]) for k in measures]
+        if spread:
+            low, high = r.get("spread", {}).get("psnr_hole", {}).get("ci95", (None, None))
+            cells.append("-" if low is None else f"{low:.2f} to {high:.2f}")
         if counted:
             cells.append(count(r))
         body.append(cells)
     return heads, body
+
+
+def hole_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """PSNR in the hole by its share of the picture; no headings where all holes are of one size."""
+    sizes = list(dict.fromkeys(h["hole"] for r in rows for h in r.get("by_hole", [])))
+    if len(sizes) < 2:
+        return [], []
+    body = []
+    for r in rows:
+        by = {h["hole"]: f"{h['psnr_hole']:.2f} ({h['n']})" for h in r["by_hole"]}
+        body.append([r["method"], *(by.get(size, "-") for size in sizes)])
+    return ["method", *sizes], body
 
 
 def count(row: dict[str, Any]) -> str:
@@ -98,14 +116,21 @@ def to_markdown(report: dict[str, Any]) -> str:
     """Fits the summary page of a CI run."""
     heads, body = table(report["rows"])
     lines = [f"# faceinpaint bench: {report['suite']}", "", *(f"- {n}" for n in notes(report)), "",
-             "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    lines += ["| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |" for cells in body]
+             *_pipes(heads, body)]
+    heads, body = hole_table(report["rows"])
+    if heads:
+        lines += ["", "## PSNR in the hole by its share of the picture (n)", "", *_pipes(heads, body)]
     pairs = pair_lines(report)
     if pairs:
         lines += ["", "## Differences", "", *(f"- {p}" for p in pairs)]
     if report.get("regressions"):
         lines += ["", "## Regressions", "", *(f"- {r}" for r in report["regressions"])]
     return "\n".join(lines) + "\n"
+
+
+def _pipes(heads: list[str], body: list[list[str]]) -> list[str]:
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return lines + ["| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |" for cells in body]
 
 
 def to_csv(scores: dict[str, dict[str, dict[str, float]]], holes: dict[str, str]) -> str:
