@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,21 @@ def export_onnx(model: str, target: Path, fidelity: float) -> float:
     image = torch.rand(2, 3, loaded.size, loaded.size, generator=rng) * 2 - 1
     mask = torch.zeros(2, 1, loaded.size, loaded.size)
     mask[..., loaded.size // 4 : loaded.size // 2, loaded.size // 4 : -loaded.size // 4] = 1
-    names = {"input_names": ["image", "mask"], "output_names": ["whole"], "opset_version": OPSET}
-    batch = {"image": {0: "batch"}, "mask": {0: "batch"}}
-    with atomic_path(target) as part, torch.inference_mode():
-        torch.onnx.export(loaded.module, (image, mask), str(part), dynamic_axes=batch, dynamo=False, **names)
+    batch = torch.export.Dim("batch", min=1)
+    with atomic_path(target) as part, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        torch.onnx.export(
+            loaded.module,
+            (image, mask),
+            str(part),
+            input_names=["image", "mask"],
+            output_names=["whole"],
+            opset_version=OPSET,
+            dynamic_shapes=({0: batch}, {0: batch}),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
         session = onnxruntime.InferenceSession(str(part), providers=["CPUExecutionProvider"])
         made = session.run(None, {"image": image[:1].numpy(), "mask": mask[:1].numpy()})[0]
         difference = float(np.abs(made - loaded.module(image[:1], mask[:1]).numpy()).max() * 127.5)
