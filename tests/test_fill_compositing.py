@@ -143,3 +143,14 @@ def test_full_mask_is_filled_with_the_prediction():
     prediction = np.random.default_rng(0).random((256, 256, 3), np.float32)
     result = composite(image, mask, [square_crop(0, 0, 256, 256)], [prediction], 4)
     assert np.array_equal(result, np.round(prediction * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(61, 1), (1, 40), (1, 1), (2, 3)])
+def test_pictures_of_next_to_no_pixels(shape):
+    image = np.full((*shape, 3), 90, np.uint8)
+    plan = plan_crops(np.ones(shape, bool), ())
+    seen = [cut(image, np.ones(shape, bool), crop) for crop in plan.crops]
+    assert all(s.hole.all() for s in seen)
+    drawn = [np.full((256, 256, 3), 0.6, np.float32)] * len(seen)
+    result = composite(image, np.ones(shape, bool), plan.crops, drawn, 4)
+    assert (result == 153).all()

@@ -35,8 +35,8 @@ is found."""
 CONTEXT = 2.0
 """Side of a context crop over the thickness of its hole: the share that hides the features of a face."""
 
-LEAST_CONTEXT = 64.0
-"""Smallest side of a context crop in pixels."""
+LEAST_CONTEXT = 128.0
+"""Smallest side of a context crop in pixels, in a picture that has as much."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _context_crops(left: np.ndarray, grid: _Grid, size: int) -> Iterator[Crop]:
         hole = (labels == label) & todo
         if not hole.any():
             continue
-        side = min(max(LEAST_CONTEXT, CONTEXT * float(far[hole].max())), max(LEAST_CONTEXT, height, width))
+        side = min(max(LEAST_CONTEXT, CONTEXT * float(far[hole].max())), max(height, width))
         if _is_square(grid.shape) and side > (1 - 2 * WHOLE_TOLERANCE) * width:
             side = max(height, width)
         for left_edge, top_edge in _tiles(hole, grid, side):

@@ -45,7 +45,8 @@ def cut(image: np.ndarray, mask: np.ndarray, crop: Crop) -> Cut:
         # what the interpolation mixes from inside the hole is not known either
         soft, threshold = cv2.dilate(hole, np.ones((3, 3), np.uint8)), 0.02
     size = (crop.size, crop.size)
-    pixels = cv2.warpAffine(part, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    # reflection would never come to an end in a picture one pixel wide
+    pixels = cv2.warpAffine(part, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     holes = cv2.warpAffine(soft, matrix, size, borderMode=cv2.BORDER_CONSTANT, borderValue=1)
     return Cut(np.clip(pixels, 0, 1), holes > threshold)
 
