@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from faceinpaint_cli.errors import ModelError
-from faceinpaint_cli.models.checkpoint import load_generator, read_header, save_checkpoint
+from faceinpaint_cli.models.checkpoint import bundled_models, load_generator, read_header, save_checkpoint
 from faceinpaint_cli.models.networks.prior import FacePrior
 from faceinpaint_cli.models.registry import GENERATORS, ModelSpec, build_generator, generator_spec, register
 
@@ -47,7 +47,7 @@ def test_every_parameter_gets_a_gradient(name):
 def test_output_does_not_depend_on_hidden_pixels(name):
     net = build_generator(name).eval()
     wake(net)
-    image, mask = some_input(128)
+    image, mask = some_input(max(128, generator_spec(name).multiple))
     other = torch.where(mask > 0, torch.full_like(image, 0.7), image)
     with torch.inference_mode():
         torch.testing.assert_close(net(image, mask), net(other, mask), atol=1e-4, rtol=0)
@@ -134,3 +134,34 @@ def test_prior_fit_finds_the_directions():
     found = prior.basis[:, 0]
     cosine = torch.nn.functional.cosine_similarity(found, true.flatten(), dim=0).abs()
     assert cosine > 0.999
+
+
+def test_a_bundled_pair_is_interpolated(tmp_path, monkeypatch):
+    """Between the ends of --fidelity every weight lies on the line from the realistic to the faithful one."""
+    options = {"widths": [8, 8, 8], "refine_width": 8, "refine_depth": 1, "prior_rank": 4}
+    ends = {}
+    (tmp_path / "weights").mkdir()
+    for seed, end in enumerate(("realism", "fidelity")):
+        torch.manual_seed(seed)
+        ends[end] = build_generator("base", **options).state_dict()
+        path = tmp_path / "weights" / f"pair-{end}.safetensors"
+        save_checkpoint(path, ends[end], "base", {"options": options}, torch.float32)
+    monkeypatch.setattr("faceinpaint_cli.models.checkpoint.resources.files", lambda _: tmp_path)
+    assert list(bundled_models()) == ["pair"]
+    for fidelity, share in ((0.0, 0.0), (0.3, 0.3), (1.0, 1.0), (None, 1.0)):
+        loaded = load_generator("pair", fidelity).module.state_dict()
+        for key, value in loaded.items():
+            torch.testing.assert_close(value, torch.lerp(ends["realism"][key], ends["fidelity"][key], share))
+    with pytest.raises(ModelError, match="--fidelity must be from 0 to 1"):
+        load_generator("pair", 1.5)
+
+
+def test_the_package_has_base():
+    assert "base" in bundled_models() and "localiser" not in bundled_models()
+    for fidelity in (0.0, 1.0):
+        loaded = load_generator("base", fidelity)
+        assert loaded.name == "base" and loaded.size % loaded.multiple == 0
+    image, mask = some_input(64)
+    with torch.inference_mode():
+        out = loaded.module(image, mask)
+    assert out.abs().max() <= 1 and out.std() > 0.01
