@@ -1,6 +1,6 @@
 """Which pictures of a video are damaged, as far as the bitstream and its decoder tell.
 
-One pass over the whole file decodes with frame threads and keeps no picture: corrupt flags, errors, pictures
+One pass over the whole file decodes and keeps no picture: corrupt flags, errors, pictures
 that never come out, gaps in time. It costs little more than plain decoding, and where it finds nothing the
 file is clean. Groups with signs of damage are then decoded once more without threads, where each message of
 the decoder belongs to the packet just given: which coded picture is hit (an onset), and how many macroblocks
@@ -180,9 +180,14 @@ class _Survey:
 
 
 def _survey(container: av.container.InputContainer, stream: av.VideoStream, path: Path) -> _Survey:
-    """Decode everything once, with frame threads, keeping only what speaks of damage."""
+    """Decode everything once, keeping only what speaks of damage.
+
+    Without threads where the decoder marks corrupt frames: with frame threads a frame may be given out before its
+    mark is set, and now and then a damaged picture passed for clean.
+    """
     survey, codec = _Survey(), stream.codec_context.name
-    context = tolerant.open_decoder(stream, threads=True)
+    threads = codec in SILENT_CODECS
+    context = tolerant.open_decoder(stream, threads)
     if codec in SILENT_CODECS:
         context.options = {"err_detect": "explode"}
     prefix = length_size(codec, context.extradata) if codec == "h264" else 0
@@ -212,7 +217,7 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
                     survey.sign(number, "no readable slice header")
         if error is not None:
             broken = True
-            earliest = max(0, number - (context.thread_count or 1))
+            earliest = max(0, number - (context.thread_count or 1)) if threads else number
             for late in range(earliest, min(number + 1, len(survey.pictures))):
                 survey.sign(late, "decoder fails")
         for frame in frames:
