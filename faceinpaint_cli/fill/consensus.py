@@ -49,7 +49,7 @@ def choose(picture: Lost, guesses: Candidates) -> tuple[list[str], str]:
     if errors["own"] > CUT:
         return ["concealed"], "concealed"
     limit = WORSE * min(errors[n] for n in ("still", *moving)) + APART
-    kept = [n for n in moving if errors[n] <= limit]
+    kept: list[str] = [n for n in moving if errors[n] <= limit]
     if kept and len(kept) == len(moving):
         kept.append("corrected")
     return ["concealed", "own", *(kept or ["still"])], "onward"
