@@ -93,7 +93,7 @@ class PerceptualVgg16(nn.Module):
 
     def __init__(self, path: Path | None, layers: int = 7) -> None:
         super().__init__()
-        if not path.is_file():
+        if path is None or not path.is_file():
             raise ModelError(
                 f"the perceptual loss needs VGG16's weights at {path}: set loss.perceptual_weights"
             )
