@@ -66,7 +66,7 @@ def vgg16_weights(path: Path | None) -> dict[str, Tensor]:
     """`conv{i}.weight/bias` in network order and `lin{0..4}` (C,) from a safetensors file; without a file
     torchvision's ImageNet weights (downloaded once), every channel weighted alike."""
     if path is not None:
-        if path is None or not path.is_file():
+        if not path.is_file():
             raise ModelError(f"the perceptual loss needs VGG16's weights, not at {path}: set loss.perceptual_weights")
         return load_file(path)
     from torchvision.models import VGG16_Weights, vgg16
@@ -86,18 +86,17 @@ def vgg16_weights(path: Path | None) -> dict[str, Tensor]:
 
 
 class PerceptualVgg16(nn.Module):
-    """LPIPS on VGG16 (Zhang et al. 2018), over its first `layers` convolutions (7, 10 or 13 end a stage)."""
+    """LPIPS on VGG16 (Zhang et al. 2018), over its first `layers` convolutions (7, 10 or 13 end a stage).
+
+    Weights as `vgg16_weights` finds them.
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, path: Path | None, layers: int = 7) -> None:
         super().__init__()
-        if path is None or not path.is_file():
-            raise ModelError(
-                f"the perceptual loss needs VGG16's weights at {path}: set loss.perceptual_weights"
-            )
-        for key, value in load_file(path).items():
+        for key, value in vgg16_weights(path).items():
             if not key.startswith("conv") or int(key[4:].split(".")[0]) < layers:
                 self.register_buffer(key.replace(".", "_"), value.float())
         self.layers = layers
