@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -47,6 +47,38 @@ def picture(number: int, width: int, height: int) -> np.ndarray:
     image[height // 4 : height // 4 + 12, left : left + 12] = (230, 60, 40)
     noise = np.random.default_rng(7).integers(0, 12, (height, width, 1), dtype=np.uint8)
     return cv2.blur(image, (3, 3)) // 2 + noise + 60
+
+
+def encode(path: Path, codec: str, pictures: Iterable[np.ndarray], gop: int = 12, pixels: str = "yuv420p",
+           options: Mapping[str, str] | None = None) -> Path:
+    """Write grey (HW) or RGB (HWC) uint8 pictures as a clip of 25 a second without sound; `gop` pictures a group."""
+    with av.open(str(path), "w") as out:
+        stream: av.VideoStream | None = None
+        for number, image in enumerate(pictures):
+            rgb = np.repeat(image[..., None], 3, 2) if image.ndim == 2 else image
+            if stream is None:
+                stream = out.add_stream(codec, rate=25, options=dict(options or {}))
+                stream.height, stream.width = rgb.shape[:2]
+                stream.pix_fmt, stream.codec_context.gop_size = pixels, gop
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb)).reformat(format=pixels)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        assert stream is not None
+        out.mux(stream.encode())
+    return path
+
+
+def scene(index: int, height: int, width: int) -> np.ndarray:
+    """A smooth texture that pans, with a disc that moves over it on a curve; HW uint8."""
+    rng = np.random.default_rng(5)
+    texture = cv2.resize(rng.integers(40, 215, (24, 32)).astype(np.float32), (width * 2, height * 2),
+                         interpolation=cv2.INTER_CUBIC)
+    x = 20 + 1.5 * index
+    image = texture[10 : 10 + height, int(x) : int(x) + width].copy()
+    center = (int(width * (0.5 + 0.25 * np.sin(index / 9))), int(height * (0.5 + 0.2 * np.cos(index / 7))))
+    cv2.circle(image, center, height // 5, 230.0, -1)
+    cv2.circle(image, center, height // 9, 60.0, -1)
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def make_clip(path: Path, clip: Clip | None = None, **changes: Any) -> Path:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from media_factory import encode
 from PIL import Image
 
 from faceinpaint_cli.cli.damage import BRANCHES, command
@@ -21,22 +21,11 @@ def make_clip(path: Path, frames: int = 32, codec: str = "libx264", gop: int = 1
     rng = np.random.default_rng(1)
     texture = rng.integers(0, 255, (16, 24)).astype(np.float32)
     field = np.kron(texture, np.ones((8, 8), np.float32))
-    with av.open(str(path), "w") as out:
-        defaults = {"libx265": {"x265-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:log-level=none"}}
-        settings = defaults.get(codec, {"g": str(gop), "sc_threshold": "0"})
-        stream = out.add_stream(codec, rate=25, options={**settings, **options})
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        stream.codec_context.gop_size = gop
-        for i in range(frames):
-            picture = field[i // 2 : i // 2 + 64, i : i + 96] + rng.normal(0, 20, (64, 96))
-            picture = np.repeat(picture.clip(0, 255).astype(np.uint8)[..., None], 3, 2)
-            frame = av.VideoFrame.from_ndarray(picture)
-            frame.pts, frame.time_base = i, Fraction(1, 25)
-            for packet in stream.encode(frame):
-                out.mux(packet)
-        for packet in stream.encode():
-            out.mux(packet)
-    return path
+    defaults = {"libx265": {"x265-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:log-level=none"}}
+    settings = defaults.get(codec, {"sc_threshold": "0"})
+    pictures = ((field[i // 2 : i // 2 + 64, i : i + 96] + rng.normal(0, 20, (64, 96))).clip(0, 255).astype(np.uint8)
+                for i in range(frames))
+    return encode(path, codec, pictures, gop, options={**settings, **options})
 
 
 def run(*argv: object) -> tuple[int, list[dict]]:

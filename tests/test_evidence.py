@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from media_factory import encode
 
 from faceinpaint_cli.damage.evidence import diagnose, timecode
 from faceinpaint_cli.errors import InputError
@@ -25,22 +26,10 @@ def make_clip(path: Path, codec: str = "libx264", frames: int = 48, size: tuple[
     high, wide = size
     blocks = rng.integers(0, 255, ((high + frames) // 8, (wide + frames) // 8)).astype(np.float32)
     field = np.kron(blocks, np.ones((8, 8), np.float32))
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream(codec, rate=25, options={**QUIET.get(codec, {"sc_threshold": "0"}), **options}
-                                if codec.startswith("lib") else options)
-        stream.height, stream.width = size
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        stream.codec_context.gop_size = 16
-        for i in range(frames):
-            picture = field[i // 2 : i // 2 + high, i : i + wide] + rng.normal(0, 15, size)
-            picture = np.repeat(picture.clip(0, 255).astype(np.uint8)[..., None], 3, 2)
-            frame = av.VideoFrame.from_ndarray(picture)
-            frame.pts, frame.time_base = i, Fraction(1, 25)
-            for packet in stream.encode(frame):
-                out.mux(packet)
-        for packet in stream.encode():
-            out.mux(packet)
-    return path
+    pictures = ((field[i // 2 : i // 2 + high, i : i + wide] + rng.normal(0, 15, size)).clip(0, 255).astype(np.uint8)
+                for i in range(frames))
+    settings = {**QUIET.get(codec, {"sc_threshold": "0"}), **options} if codec.startswith("lib") else options
+    return encode(path, codec, pictures, 16, "yuvj420p" if codec == "mjpeg" else "yuv420p", settings)
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [

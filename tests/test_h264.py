@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import random
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from media_factory import encode
 
 from faceinpaint_cli.media import h264_nal
 from faceinpaint_cli.media.h264_bits import BitReader, BitsExhausted, BitWriter
@@ -18,19 +18,8 @@ from faceinpaint_cli.media.h264_substitute import Substituter, implied_heading
 
 
 def make_clip(path: Path, frames: int = 12, **options: str) -> Path:
-    with av.open(str(path), "w") as out:
-        fixed = {"g": "6", "keyint_min": "6", "sc_threshold": "0"}
-        stream = out.add_stream("libx264", rate=25, options={**fixed, **options})
-        stream.width, stream.height, stream.pix_fmt = 100, 60, "yuv420p"
-        for i in range(frames):
-            picture = np.random.default_rng(i).integers(0, 255, (60, 100, 3), np.uint8)
-            frame = av.VideoFrame.from_ndarray(picture)
-            frame.pts, frame.time_base = i, Fraction(1, 25)
-            for packet in stream.encode(frame):
-                out.mux(packet)
-        for packet in stream.encode():
-            out.mux(packet)
-    return path
+    pictures = (np.random.default_rng(i).integers(0, 255, (60, 100, 3), np.uint8) for i in range(frames))
+    return encode(path, "libx264", pictures, 6, options={"keyint_min": "6", "sc_threshold": "0", **options})
 
 
 def packets_of(path: Path) -> tuple[list[bytes], bytes]:

@@ -3,51 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
+from media_factory import encode, scene
 
 from faceinpaint_cli.damage.evidence import Diagnosis, diagnose
 from faceinpaint_cli.fill.motion import Lost, Planes
 from faceinpaint_cli.media import tolerant
-from faceinpaint_cli.pipeline.inloop import InLoop, closed_groups, planes_of, why_not
+from faceinpaint_cli.media.planes import planes_of
+from faceinpaint_cli.pipeline.inloop import InLoop, closed_groups, why_not
 from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
-
-
-def scene(index: int, height: int, width: int) -> np.ndarray:
-    """A smooth texture that pans, with a disc that moves over it on a curve; HW uint8."""
-    rng = np.random.default_rng(5)
-    texture = cv2.resize(rng.integers(40, 215, (24, 32)).astype(np.float32), (width * 2, height * 2),
-                         interpolation=cv2.INTER_CUBIC)
-    x = 20 + 1.5 * index
-    picture = texture[10 : 10 + height, int(x) : int(x) + width].copy()
-    center = (int(width * (0.5 + 0.25 * np.sin(index / 9))), int(height * (0.5 + 0.2 * np.cos(index / 7))))
-    cv2.circle(picture, center, height // 5, 230.0, -1)
-    cv2.circle(picture, center, height // 9, 60.0, -1)
-    return picture.clip(0, 255).astype(np.uint8)
 
 
 def make_clip(path: Path, frames: int = 40, size: tuple[int, int] = (144, 176), gop: int = 20, pixels: str = "yuv420p",
               **options: str) -> Path:
     """h264; size (height, width)."""
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=25, options={
-            "crf": "18", "g": str(gop), "keyint_min": str(gop), "sc_threshold": "0", **options})
-        stream.height, stream.width = size
-        stream.pix_fmt = pixels
-        stream.codec_context.thread_type = "FRAME"
-        for i in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.repeat(scene(i, *size)[..., None], 3, 2)).reformat(format=pixels)
-            frame.pts, frame.time_base = i, Fraction(1, 25)
-            for packet in stream.encode(frame):
-                out.mux(packet)
-        for packet in stream.encode():
-            out.mux(packet)
-    return path
+    fixed = {"crf": "18", "keyint_min": str(gop), "sc_threshold": "0"}
+    return encode(path, "libx264", (scene(i, *size) for i in range(frames)), gop, pixels, fixed | options)
 
 
 def decoded(path: Path, whole: bool = False) -> dict[int, Planes]:
@@ -173,13 +148,7 @@ def test_packets_of_clean_groups_are_the_files_own(tmp_path: Path) -> None:
 def test_other_codecs_and_interlaced_are_refused_with_a_reason(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", **{"x264-params": "tff=1", "flags": "+ilme+ildct"})
     assert why_not(diagnose(clip)) == "interlaced"
-    with av.open(str(tmp_path / "m.avi"), "w") as out:
-        stream = out.add_stream("mpeg4", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for i in range(5):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * i, np.uint8))
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode())
+    encode(tmp_path / "m.avi", "mpeg4", (np.full((48, 64), 40 * i, np.uint8) for i in range(5)))
     assert "mpeg4" in (why_not(diagnose(tmp_path / "m.avi")) or "")
 
 

@@ -18,7 +18,8 @@ from av import logging as av_logging
 
 _listening = threading.Lock()
 _CONCEALED = re.compile(r"concealing (\d+) DC, (\d+) AC, (\d+) MV errors")
-_FIRST_ERROR = re.compile(r"error while decoding MB (\d+) (\d+)")
+_FIRST_ERROR = re.compile(r"(?:error while decoding MB|damaged at|Frame at) (\d+) (\d+)")
+"""H.264's words, and those of MPEG-1, 2 and 4."""
 _HARMLESS = ("no frame!", "co located POCs unavailable")
 
 

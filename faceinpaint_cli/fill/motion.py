@@ -26,11 +26,16 @@ KNOWN_AT_LEAST = 0.03
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A picture at `time` (any unit, the same for all) and, where exported, its motion vectors."""
+    """A picture at `time` (any unit, the same for all) and, where exported, its motion vectors.
+
+    `motion` stands in for vectors that are not exported: dense, on the lost picture, pointing as far back in time as
+    this one comes after it.
+    """
 
     time: int
     planes: Planes
     vectors: np.ndarray | None = None
+    motion: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ def _onward(picture: Lost) -> tuple[dict[str, Planes], np.ndarray]:
         # the first reference that follows points at the lost picture itself; B pictures before it do not
         following = next((n for n in coming if not (n.vectors["source"] > 0).any()), coming[0])  # type: ignore[index]
         fields["future"] = later_motion(following.vectors, luma.shape) * (span / (following.time - picture.time))
+    elif picture.after and picture.after[0].motion is not None:
+        fields["future"] = picture.after[0].motion * (span / (picture.after[0].time - picture.time))
     mean = sum(fields.values()) / len(fields) if fields else still
     fields["mean"] = mean
     known = ~grown(picture.lost, 17)

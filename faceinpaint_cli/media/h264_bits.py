@@ -14,6 +14,11 @@ class BitReader:
         self._value = int.from_bytes(data, "big")
         self._left = len(data) * 8
 
+    @property
+    def left(self) -> int:
+        """Bits not yet read."""
+        return self._left
+
     def bits(self, count: int) -> int:
         """The next `count` bits as an unsigned number, u(n)."""
         if count > self._left:

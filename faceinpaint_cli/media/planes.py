@@ -91,6 +91,12 @@ def plane_array(frame: av.VideoFrame, index: int, dtype: type = np.uint8) -> np.
     return lines.view(dtype)[:, : _samples(frame, index)]
 
 
+def planes_of(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
+    """Copies of a frame's planes, HW uint8 or uint16."""
+    dtype = np.uint16 if _wide(frame) else np.uint8
+    return tuple(plane_array(frame, i, dtype).copy() for i in range(len(frame.planes)))
+
+
 def copy_frame(frame: av.VideoFrame) -> av.VideoFrame:
     """A frame of its own memory: the decoder still needs that of the one it gave."""
     copy = av.VideoFrame(frame.width, frame.height, frame.format.name)

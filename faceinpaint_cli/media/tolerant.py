@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import av
+import numpy as np
 from av.codec.context import Flags, Flags2
+
+from faceinpaint_cli.media.hevc_sps import unordered_extradata
 
 
 def open_decoder(
-    stream: av.VideoStream, threads: bool, vectors: bool = False, whole: bool = False
+    stream: av.VideoStream, threads: bool, vectors: bool = False, whole: bool = False, at_once: bool = False
 ) -> av.VideoCodecContext:
     """A decoder of its own for the packets of `stream`, set to give damaged pictures too.
 
     With `threads` frame threading is used: fast, but an error may show some packets late. Without, each
     error belongs to the packet just given. (Slice threading, the default, hides which frames are corrupt.)
     `vectors` exports motion vectors as side data, where the codec can. `whole` gives H.264 pictures without
-    cropping: what is hidden beyond the edge is referred to all the same.
+    cropping: what is hidden beyond the edge is referred to all the same. `at_once` gives pictures in decoding
+    order, each with its own packet (without threads; MPEG-1, 2, 4 and HEVC, whose packets must go through
+    `unordered_packet`).
     """
     context = av.CodecContext.create(stream.codec_context.codec.name, "r")
     context.extradata = stream.codec_context.extradata
@@ -26,6 +31,10 @@ def open_decoder(
     else:
         context.width, context.height = stream.codec_context.width, stream.codec_context.height
     configure(context, threads, vectors)
+    if at_once:
+        context.flags |= Flags.low_delay
+        if context.name == "hevc":
+            context.extradata = unordered_extradata(context.extradata)
     return context
 
 
@@ -60,3 +69,9 @@ def decode_one(
         return [], None
     except (av.FFmpegError, ValueError) as error:
         return [], error
+
+
+def vectors_of(frame: av.VideoFrame) -> np.ndarray | None:
+    """Motion vectors as the decoder exports them, None where it does not."""
+    side = frame.side_data.get("MOTION_VECTORS")
+    return None if side is None else side.to_ndarray().copy()

@@ -30,6 +30,7 @@ from faceinpaint_cli.fill.motion import Lost, Neighbour, Planes, candidates
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_headers import SliceHeader
 from faceinpaint_cli.media.h264_substitute import Heading, Substituter, implied_heading
+from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import open_video, video_stream
 
 log = logging.getLogger(__name__)
@@ -236,7 +237,7 @@ class _Group:
         def take(frames: Sequence[av.VideoFrame]) -> None:
             for frame in frames:
                 if frame.pts in near:
-                    shown[frame.pts] = Neighbour(frame.pts, planes_of(frame), vectors_of(frame))
+                    shown[frame.pts] = Neighbour(frame.pts, planes_of(frame), tolerant.vectors_of(frame))
 
         with listening():
             for number, item in enumerate([*coded, *ahead]):
@@ -331,22 +332,6 @@ def lost_macroblocks(heading: Heading, onset: Onset, said: Messages) -> np.ndarr
             lost[:] = False
             lost[end - concealed : end] = True
     return lost.reshape(-1, width)
-
-
-def planes_of(frame: av.VideoFrame) -> Planes:
-    """Copies of a frame's planes, HW uint8 or uint16."""
-    deep = frame.format.components[0].bits > 8
-    planes = []
-    for plane in frame.planes:
-        lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height]
-        samples = lines.view(np.uint16) if deep else lines
-        planes.append(samples[:, : plane.width].copy())
-    return tuple(planes)
-
-
-def vectors_of(frame: av.VideoFrame) -> np.ndarray | None:
-    side = frame.side_data.get("MOTION_VECTORS")
-    return None if side is None else side.to_ndarray().copy()
 
 
 def _frames(context: av.VideoCodecContext, packet: av.Packet | None) -> list[av.VideoFrame]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,7 +18,9 @@ from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.planes import copy_frame
 from faceinpaint_cli.media.video_index import VideoIndex, nth_video, open_video, with_missing
 from faceinpaint_cli.media.video_reader import DecodeLog, Span, check_size, joined_groups, read_packets
-from faceinpaint_cli.pipeline.inloop import InLoop, Mended, why_not
+from faceinpaint_cli.pipeline.inloop import InLoop, Mended
+from faceinpaint_cli.pipeline.inloop import why_not as why_not_in_loop
+from faceinpaint_cli.pipeline.inplace import CODED_ROW, InPlace
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,40 @@ class MendedFrames:
 
         A frame that the decoder does not give is the one before it, shown again, so that sound stays in step.
         """
+        if self.why_not is None and self.diagnosis.codec in CODED_ROW:
+            numbered = self._read_in_place(spans, problems)
+        else:
+            numbered = self._read_in_loop(spans, problems)
+        for number, frame in numbered:
+            if any(a <= number < b for a, b in spans):
+                check_size(self.source, frame, number)
+                yield number, frame
+
+    def _read_in_place(self, spans: Sequence[Span], problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Each picture mended in the decoder's memory; the group before each run is kept for its first picture."""
+        with open_video(self.source.path) as container:
+            stream = nth_video(container, self.source.stream)
+            loop = InPlace(self.diagnosis, stream)
+            packets = read_packets(container, stream)
+            place = 0
+            for run in joined_groups(self.source, spans):
+                first, last = run.packets
+                start = max((g.packets[0] for g in self.source.groups if g.packets[0] < first), default=first)
+                deque(islice(packets, max(0, start - place)), maxlen=0)
+                before = list(islice(packets, first - max(start, place)))
+                frames = loop.frames(islice(packets, last - first), first, before, problems.add)
+                place = last
+                yield from self._complete(self._with_numbers(frames, run.frames), run.frames)
+            self.mended += loop.mended
+
+    def _with_numbers(self, frames: Iterable[av.VideoFrame], span: Span) -> Iterator[tuple[int, av.VideoFrame]]:
+        number = span[0] - 1
+        for frame in frames:
+            number = self.source.frame_number(frame.pts, number)
+            yield number, frame
+
+    def _read_in_loop(self, spans: Sequence[Span], problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Packets mended in the stream and then decoded, or as they are."""
         with ExitStack() as stack:
             container = stack.enter_context(open_video(self.source.path))
             stream = nth_video(container, self.source.stream)
@@ -64,22 +101,17 @@ class MendedFrames:
                     packets = islice(plain, run.packets[0] - place, run.packets[1] - place)
                     place = run.packets[1]
                 context = tolerant.open_decoder(stream, threads=loop is None)
-                for number, frame in self._complete(self._numbered(context, packets, run.frames, problems), run.frames):
-                    if any(a <= number < b for a, b in spans):
-                        check_size(self.source, frame, number)
-                        yield number, frame
+                frames = self._decoded(context, packets, problems)
+                yield from self._complete(self._with_numbers(frames, run.frames), run.frames)
             if loop is not None:
                 self.mended += loop.mended
 
-    def _numbered(self, context: av.VideoCodecContext, packets: Iterator[av.Packet], frames: Span,
-                  problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
-        number = frames[0] - 1
+    def _decoded(self, context: av.VideoCodecContext, packets: Iterator[av.Packet],
+                 problems: DecodeLog) -> Iterator[av.VideoFrame]:
         for place, (_, decoded, error) in enumerate(tolerant.decode(context, packets)):
             if error is not None:
                 problems.add(place, error)
-            for frame in decoded:
-                number = self.source.frame_number(frame.pts, number)
-                yield number, frame
+            yield from decoded
 
     def _complete(self, numbered: Iterator[tuple[int, av.VideoFrame]],
                   frames: Span) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -109,3 +141,10 @@ class MendedFrames:
             found["frames_repeated"] = self.repeated
         found["mended"] = [{"seconds": float(m.time), "how": m.how, "area": round(m.lost, 4)} for m in self.mended]
         return found
+
+
+def why_not(diagnosis: Diagnosis) -> str | None:
+    """Why this file's pictures cannot be repaired in the decoder's loop; None where they can."""
+    if diagnosis.codec not in CODED_ROW:
+        return why_not_in_loop(diagnosis)
+    return "packets without times" if any(p.pts is None for p in diagnosis.pictures) else None

@@ -39,7 +39,7 @@ DEFAULTS: Recipe = {
         "irregular": "",  # folder, zip or tar of mask images
         "irregular_share": 0.0,
         "patches": {},  # kind of patch stamped over the hole to share; empty: the hole is only hidden
-        "jitter": {"scale": 0.06, "shift": 0.03, "rotate": 5.0, "colour": 0.06, "share": 0.5},
+        "jitter": {"scale": 0.06, "shift": 0.03, "rotate": 5.0, "colour": 0.06, "share": 0.5, "tight": 0.0},
     },
     "loss": {
         "hole": 2.0,  # L1, weights inside the hole and everywhere

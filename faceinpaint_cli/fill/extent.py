@@ -1,0 +1,59 @@
+"""Which part of a hit picture is not its own, where the decoder does not say: found by looking.
+
+Up to the first lost byte a picture is as it should be, and follows its neighbour along some motion; from there on
+it does not. Row by row, what remains after the best motion is compared with what remains between clean pictures;
+lost is all from the first row of blocks on from which the ratio is higher by `STEP` than above it. That is rather too
+much than too little: what is filled without need follows the neighbours too, but what is left damaged spreads.
+(Three clips in HEVC, PSNR over their damaged pictures: 44.4 dB; with the split of least squares 41.3; all lost 43.2.)
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from faceinpaint_cli.fill.motion import flow, warp
+
+ROW = 16
+"""Height in pixels of the rows that are judged: a macroblock."""
+NOISE = 0.25
+"""Grey levels added to both sides of the ratio, so that still pictures without noise do not decide."""
+STEP = np.log(1.5)
+"""A damaged part differs from its neighbour at least so many times as much as the rows above it (logarithm)."""
+ALL = np.log(2.0)
+"""All is lost where what is above the step, or all if there is none, differs so many times as much as clean pictures
+do (logarithm)."""
+
+
+def lost_part(
+    own: np.ndarray, anchor: np.ndarray, earlier: np.ndarray | None, unit: int, resumes: bool
+) -> np.ndarray:
+    """HW bool, the rows of `own` that are lost; all arguments luma, HW uint8. `anchor` is its neighbour, `earlier` a
+    clean picture beside that, if there is one, as a measure of what clean pictures differ by. `unit` is the height
+    of a row of coded blocks in pixels; `resumes`: the stream can be read again from the next row on (MPEG-1, 2)."""
+    now = _differences(own, anchor)
+    usual = np.ones_like(now) if earlier is None else _differences(anchor, earlier)
+    ratio = np.log((now + NOISE) / (usual + NOISE))
+    lost = np.zeros(own.shape, bool)
+    if resumes:
+        bad = ratio > max(0.0, float(np.median(ratio))) + ALL
+        rows = bad | np.roll(bad, 1) & (np.arange(len(bad)) > 0)
+        return np.repeat(rows, ROW)[: own.shape[0], None] | lost
+    lost[ROW * step_up(ratio, unit // ROW) :] = True
+    return lost
+
+
+def step_up(ratio: np.ndarray, unit: int) -> int:
+    """The first row, a multiple of `unit`, from which on `ratio` is higher; 0 where all of it is high, its length where
+    none of it is."""
+    above = next((split for split in range(unit, len(ratio), unit)
+                  if ratio[split:].mean() - ratio[:split].mean() > STEP), len(ratio))
+    return 0 if ratio[:above].mean() > ALL else above
+
+
+def _differences(own: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
+    """Mean difference per row of blocks after the best motion, in grey levels, (rows,) float64."""
+    moved = warp(neighbour, flow(own, neighbour))
+    difference = cv2.absdiff(own, moved).astype(np.float64).mean(1)
+    edges = np.arange(0, len(difference), ROW)
+    return np.add.reduceat(difference, edges) / np.diff([*edges, len(difference)])

@@ -1,0 +1,175 @@
+"""In-loop repair in the decoder's own memory: MPEG-2, MPEG-4 and HEVC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media_factory import encode, scene
+
+from faceinpaint_cli.damage.evidence import diagnose
+from faceinpaint_cli.fill.extent import lost_part, step_up
+from faceinpaint_cli.fill.motion import Lost, Planes
+from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.h264_nal import length_size
+from faceinpaint_cli.media.hevc_sps import unordered_extradata, unordered_packet
+from faceinpaint_cli.media.planes import planes_of
+from faceinpaint_cli.pipeline.inplace import InPlace
+from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
+
+SIZE = (144, 176)
+HEVC = "keyint=20:min-keyint=20:scenecut=0:log-level=none:pools=1:frame-threads=1"
+CASES = {
+    "mpeg2": ("mpeg2video", ".mkv", {"bf": "0", "qscale": "3"}),
+    "mpeg2 with B pictures": ("mpeg2video", ".mkv", {"bf": "2", "qscale": "3"}),
+    "mpeg4": ("mpeg4", ".mp4", {"qscale": "3"}),
+    "mpeg4 with B pictures": ("mpeg4", ".mp4", {"bf": "2", "qscale": "3"}),
+    "hevc": ("libx265", ".mp4", {"x265-params": f"{HEVC}:temporal-mvp=0"}),
+    "hevc in a transport stream": ("libx265", ".ts", {"x265-params": f"{HEVC}:temporal-mvp=0"}),
+}
+
+
+def make_clip(folder: Path, case: str, pixels: str = "yuv420p") -> Path:
+    codec, suffix, options = CASES[case]
+    return encode(folder / f"clean{suffix}", codec, (scene(i, *SIZE) for i in range(40)), 20, pixels, options)
+
+
+def hit(clip: Path, folder: Path, first_seed: int = 0) -> Path:
+    """Damaged such that it spreads, and that the decoder tells of every hit picture."""
+    damaged = folder / f"damaged{clip.suffix}"
+    clean = decoded(clip)
+    for seed in range(first_seed, first_seed + 40):
+        done = corrupt(clip, damaged, Corruption("bscv", seed=seed, bytes=400, spare_keyframes=True), folder)
+        plain = decoded(damaged)
+        told = {o.packet for g in diagnose(damaged).groups for o in g.onsets}
+        spread = sum(psnr(clean[t], plain[t]) < 45 for t in clean if t in plain)
+        if spread > 5 and told == {h.picture for h in done.hits}:
+            return damaged
+    raise AssertionError("no damage that spreads")
+
+
+def decoded(path: Path) -> dict[int, Planes]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        context = tolerant.open_decoder(stream, threads=False)
+        packets = (p for p in container.demux(stream) if p.size)
+        return {f.pts: planes_of(f) for _, frames, _ in tolerant.decode(context, packets) for f in frames}
+
+
+def mended(path: Path, fill: Callable[[Lost], tuple[Planes, str]] | None = None) -> tuple[list, InPlace]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        loop = InPlace(diagnose(path), stream, fill)
+        packets = (p for p in container.demux(stream) if p.size)
+        errors: list[Exception] = []
+        frames = loop.frames(packets, 0, [], lambda place, error: errors.append(error))
+        return [(f.pts, planes_of(f)) for f in frames], loop
+
+
+def psnr(a: Planes, b: Planes) -> float:
+    error = np.mean((a[0].astype(float) - b[0]) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_true_picture_makes_the_rest_exact(tmp_path: Path, case: str) -> None:
+    clip = make_clip(tmp_path, case)
+    clean = decoded(clip)
+    times = sorted(clean)
+    shown, loop = mended(hit(clip, tmp_path), lambda picture: (clean[picture.time], "true"))
+    assert [t for t, _ in shown] == times, "in order of display, none missing"
+    assert loop.mended
+    exact = [t for t, planes in shown if all((a == b).all() for a, b in zip(clean[t], planes, strict=True))]
+    # Bidirectional pictures may take the motion of the hit picture itself, which nothing gives back.
+    assert len(exact) >= (len(times) if "B" not in case else 0.9 * len(times))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_fill_is_better_than_the_decoders_concealment(tmp_path: Path, case: str) -> None:
+    clip = make_clip(tmp_path, case)
+    clean, before, after = decoded(clip), [], []
+    for first_seed in (0, 100, 200):
+        damaged = hit(clip, tmp_path, first_seed)
+        plain, shown = decoded(damaged), dict(mended(damaged)[0])
+        hurt = [t for t in clean if t not in plain or psnr(clean[t], plain[t]) < 45]
+        before += [psnr(clean[t], plain[t]) if t in plain else 0.0 for t in hurt]
+        after += [min(psnr(clean[t], shown[t]), 60) for t in hurt]
+    assert len(before) > 15
+    assert np.mean(after) > np.mean(before) + 1.5
+
+
+def test_hevc_of_ten_bits(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path, "hevc", "yuv420p10le")
+    clean = decoded(clip)
+    shown, loop = mended(hit(clip, tmp_path), lambda picture: (clean[picture.time], "true"))
+    assert loop.mended
+    assert all((a == b).all() for t, planes in shown for a, b in zip(clean[t], planes, strict=True))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts"])
+def test_hevc_without_reordering_decodes_to_the_same_pictures_at_once(tmp_path: Path, suffix: str) -> None:
+    clip = encode(tmp_path / f"clip{suffix}", "libx265", (scene(i, *SIZE) for i in range(24)), 12,
+                  options={"x265-params": "log-level=none:keyint=12:bframes=4:b-pyramid=1"})
+    clean = decoded(clip)
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        context = tolerant.open_decoder(stream, threads=False, at_once=True)
+        prefix = length_size("hevc", stream.codec_context.extradata)
+        late, pictures = 0, {}
+        for packet in (p for p in container.demux(stream) if p.size):
+            again = av.Packet(unordered_packet(bytes(packet), prefix))
+            again.pts, again.dts, again.time_base = packet.pts, packet.dts, packet.time_base
+            frames, error = tolerant.decode_one(context, again)
+            assert error is None
+            late += [f.pts for f in frames] != [packet.pts]
+            pictures |= {f.pts: planes_of(f) for f in frames}
+    assert late == 0 and pictures.keys() == clean.keys()
+    assert all((a == b).all() for t in clean for a, b in zip(clean[t], pictures[t], strict=True))
+
+
+def test_parameter_sets_that_say_nothing_are_left_alone() -> None:
+    assert unordered_extradata(None) is None
+    assert unordered_packet(b"\0\0\0\1\x26\1\xaf", 0) == b"\0\0\0\1\x26\1\xaf"
+
+
+def test_a_hit_first_picture_is_filled_from_the_next_group(tmp_path: Path) -> None:
+    codec, _, options = CASES["mpeg4"]
+    slow = (scene(i // 10, *SIZE) for i in range(40))  # the next group is 20 pictures away
+    clip = encode(tmp_path / "clean.mp4", codec, slow, 20, options=options)
+    for seed in range(400):
+        how = Corruption("bscv", seed=seed, bytes=900, fraction=0.03)
+        done = corrupt(clip, tmp_path / "damaged.mp4", how, tmp_path)
+        if done.hits and done.hits[0].picture == 0 and all(h.picture < 20 for h in done.hits):
+            break
+    else:
+        raise AssertionError("no seed hits only the first group, and its first picture")
+    clean, plain = decoded(clip), decoded(done.damaged)
+    shown = dict(mended(done.damaged)[0])
+    first = min(clean)
+    assert psnr(clean[first], plain[first]) < 40
+    assert psnr(clean[first], shown[first]) > psnr(clean[first], plain[first]) + 3
+
+
+def test_where_the_ratio_steps_up() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, 32)
+    assert step_up(noise + 2 * (np.arange(32) >= 12), 4) in (4, 8, 12), "rather too much than too little"
+    assert step_up(noise, 4) == 32, "nothing is lost"
+    assert step_up(noise + 1.0, 4) == 0, "all is lost"
+    assert step_up(noise - (np.arange(32) >= 12), 4) == 32, "down is no damage"
+
+
+def test_the_lost_part_is_seen() -> None:
+    own, anchor, earlier = (scene(i, 192, 176) for i in (2, 1, 0))
+    hurt = own.copy()
+    hurt[90:] = np.random.default_rng(1).integers(0, 255, hurt[90:].shape)
+    lost = lost_part(hurt, anchor, earlier, 16, False)
+    assert lost[80:].all() and not lost[:16].any()
+    assert not lost_part(own, anchor, earlier, 16, False).any()
+    band = own.copy()
+    band[64:80] = 255 - band[64:80]
+    rows = np.flatnonzero(lost_part(band, anchor, earlier, 16, True).any(1))
+    assert rows.min() in (48, 64) and rows.max() < 112
