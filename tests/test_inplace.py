@@ -109,6 +109,20 @@ def test_hevc_of_ten_bits(tmp_path: Path) -> None:
     assert all((a == b).all() for t, planes in shown for a, b in zip(clean[t], planes, strict=True))
 
 
+def test_hevc_whose_coded_picture_is_larger_than_it_is_shown(tmp_path: Path) -> None:
+    options = {"x265-params": f"{HEVC}:temporal-mvp=0"}
+    clip = encode(tmp_path / "clean.mp4", "libx265", (scene(i, 138, 170) for i in range(40)), 20, options=options)
+    damaged, clean = hit(clip, tmp_path), decoded(clip)
+    shown, plain = dict(mended(damaged)[0]), decoded(damaged)
+    assert all(planes[0].shape == (138, 170) for planes in shown.values())
+
+    def edge(pictures: dict[int, Planes]) -> float:
+        return float(np.mean([np.abs(clean[t][0][:, -12:].astype(int) - pictures[t][0][:, -12:]) for t in clean]))
+
+    # The hidden columns were lost too: what the decoder's memory held there must not come in at the edge.
+    assert edge(shown) < edge(plain)
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".ts"])
 def test_hevc_without_reordering_decodes_to_the_same_pictures_at_once(tmp_path: Path, suffix: str) -> None:
     clip = encode(tmp_path / f"clip{suffix}", "libx265", (scene(i, *SIZE) for i in range(24)), 12,

@@ -11,6 +11,8 @@ from faceinpaint_cli.media.h264_nal import escape, join, split, unescape
 
 SPS = 33
 """nal_unit_type of a sequence parameter set (table 7-1)."""
+Window = tuple[int, int, int, int]
+"""What is cropped on the left, on the right, at the top and at the bottom, in chroma samples."""
 RECORD_HEAD = 23
 """Bytes of an hvcC record before its arrays of parameter sets (ISO/IEC 14496-15, 8.3.3)."""
 
@@ -18,10 +20,21 @@ RECORD_HEAD = 23
 def unordered_extradata(extradata: bytes | None) -> bytes | None:
     """Codec parameters (hvcC record or Annex B) with every sequence parameter set changed. ValueError where one
     cannot be read."""
+    return _walked(extradata)[0]
+
+
+def crops_left_or_top(extradata: bytes | None) -> bool:
+    """Whether the codec parameters say that pictures are cropped there, and not only on the right or at the bottom."""
+    return any(left or top for left, _, top, _ in _walked(extradata)[1])
+
+
+def _walked(extradata: bytes | None) -> tuple[bytes | None, list[Window]]:
     if not extradata:
-        return extradata
+        return extradata, []
     if extradata[0] != 1:
-        return unordered_packet(extradata, 0)
+        changed = [_changed(unit.data) for unit in split(extradata, 0)]
+        return join([data for data, _ in changed], 0), [window for _, window in changed]
+    windows = []
     parts, at = [extradata[:RECORD_HEAD]], RECORD_HEAD
     for _ in range(extradata[RECORD_HEAD - 1]):
         parts.append(extradata[at : at + 3])
@@ -29,10 +42,11 @@ def unordered_extradata(extradata: bytes | None) -> bytes | None:
         at += 3
         for _ in range(count):
             size = int.from_bytes(extradata[at : at + 2], "big")
-            unit = _changed(extradata[at + 2 : at + 2 + size])
+            unit, window = _changed(extradata[at + 2 : at + 2 + size])
+            windows.append(window)
             parts.append(len(unit).to_bytes(2, "big") + unit)
             at += 2 + size
-    return b"".join(parts)
+    return b"".join(parts), windows
 
 
 def unordered_packet(packet: bytes, prefix: int) -> bytes:
@@ -40,16 +54,17 @@ def unordered_packet(packet: bytes, prefix: int) -> bytes:
     units = split(packet, prefix)
     if not any(_is_sps(unit.data) for unit in units):
         return packet
-    return join([_changed(unit.data) for unit in units], prefix)
+    return join([_changed(unit.data)[0] for unit in units], prefix)
 
 
 def _is_sps(unit: bytes) -> bool:
     return len(unit) > 2 and unit[0] >> 1 & 63 == SPS
 
 
-def _changed(unit: bytes) -> bytes:
+def _changed(unit: bytes) -> tuple[bytes, Window]:
+    """The unit as it goes to the decoder, and the conformance window of a parameter set."""
     if not _is_sps(unit):
-        return unit
+        return unit, (0, 0, 0, 0)
     data = unescape(unit)
     reader, writer = BitReader(data), BitWriter()
 
@@ -76,9 +91,7 @@ def _changed(unit: bytes) -> bytes:
         same(1)
     for _ in range(2):  # width, height
         same_code()
-    if same(1):
-        for _ in range(4):  # conformance window
-            same_code()
+    window = (same_code(), same_code(), same_code(), same_code()) if same(1) else (0, 0, 0, 0)
     for _ in range(3):  # bit depths, log2_max_pic_order_cnt_lsb_minus4
         same_code()
     each = same(1)
@@ -92,4 +105,4 @@ def _changed(unit: bytes) -> bytes:
     stop = (payload & -payload).bit_length()  # rbsp_trailing_bits: a one and zeros up to the byte
     writer.bits(payload >> stop, rest - stop)
     writer.bits(1, 1)
-    return escape(writer.to_bytes())
+    return escape(writer.to_bytes()), window

@@ -97,12 +97,15 @@ def planes_of(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
     return tuple(plane_array(frame, i, dtype).copy() for i in range(len(frame.planes)))
 
 
-def copy_frame(frame: av.VideoFrame) -> av.VideoFrame:
-    """A frame of its own memory: the decoder still needs that of the one it gave."""
-    copy = av.VideoFrame(frame.width, frame.height, frame.format.name)
+def copy_frame(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> av.VideoFrame:
+    """A frame of its own memory: the decoder still needs that of the one it gave. With `size` (width, height) only
+    its upper left part."""
+    width, height = size or (frame.width, frame.height)
+    copy = av.VideoFrame(width, height, frame.format.name)
     dtype = np.uint16 if _wide(frame) else np.uint8
     for i in range(len(frame.planes)):
-        plane_array(copy, i, dtype)[:] = plane_array(frame, i, dtype)
+        target = plane_array(copy, i, dtype)
+        target[:] = plane_array(frame, i, dtype)[: target.shape[0], : target.shape[1]]
     copy.pts = frame.pts
     if frame.time_base is not None:
         copy.time_base = frame.time_base

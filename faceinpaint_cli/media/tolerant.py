@@ -18,7 +18,7 @@ def open_decoder(
 
     With `threads` frame threading is used: fast, but an error may show some packets late. Without, each
     error belongs to the packet just given. (Slice threading, the default, hides which frames are corrupt.)
-    `vectors` exports motion vectors as side data, where the codec can. `whole` gives H.264 pictures without
+    `vectors` exports motion vectors as side data, where the codec can. `whole` gives H.264 and HEVC pictures without
     cropping: what is hidden beyond the edge is referred to all the same. `at_once` gives pictures in decoding
     order, each with its own packet (without threads; MPEG-1, 2, 4 and HEVC, whose packets must go through
     `unordered_packet`).

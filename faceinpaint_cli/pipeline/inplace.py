@@ -24,8 +24,8 @@ from faceinpaint_cli.fill.extent import lost_part
 from faceinpaint_cli.fill.motion import Lost, Neighbour, Planes, eight_bit, flow
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_nal import length_size
-from faceinpaint_cli.media.hevc_sps import unordered_packet
-from faceinpaint_cli.media.planes import plane_array, planes_of
+from faceinpaint_cli.media.hevc_sps import crops_left_or_top, unordered_packet
+from faceinpaint_cli.media.planes import copy_frame, plane_array, planes_of
 from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.media.video_reader import read_packets
 from faceinpaint_cli.pipeline.inloop import Fill, Mended, fill_by_consensus
@@ -54,6 +54,8 @@ class InPlace:
         self._hit = {onset.packet: onset for group in diagnosis.groups for onset in group.onsets}
         self._path = Path(diagnosis.path)
         self._starts = [group.first for group in diagnosis.groups if group.first not in self._hit]
+        # What is hidden beyond the edge is referred to all the same, so it must be filled too.
+        self._whole = self._codec == "hevc" and not crops_left_or_top(stream.codec_context.extradata)
         self.mended: list[Mended] = []
 
     def frames(self, packets: Iterable[av.Packet], first: int, context: Sequence[av.Packet],
@@ -80,10 +82,13 @@ class InPlace:
                 past.append((frame.pts, frame))
                 heapq.heappush(held, (frame.pts, number, frame))
             while held and held[0][0] < least:
-                yield heapq.heappop(held)[2]
-        frames, _ = tolerant.decode_one(decoder, None)
-        yield from [item[2] for item in sorted(held, key=lambda item: item[:2])]
-        yield from frames
+                yield self._visible(heapq.heappop(held)[2])
+        for _, _, frame in sorted(held, key=lambda item: item[:2]):
+            yield self._visible(frame)
+
+    def _visible(self, frame: av.VideoFrame) -> av.VideoFrame:
+        size = (self._stream.codec_context.width, self._stream.codec_context.height)
+        return copy_frame(frame, size) if self._whole and (frame.width, frame.height) != size else frame
 
     def _with_coming(
         self, packets: Iterable[av.Packet], first: int
@@ -128,7 +133,7 @@ class InPlace:
         return result
 
     def _open(self, vectors: bool) -> av.VideoCodecContext:
-        return tolerant.open_decoder(self._stream, threads=False, vectors=vectors, at_once=True)
+        return tolerant.open_decoder(self._stream, threads=False, vectors=vectors, whole=self._whole, at_once=True)
 
     def _tail(self, packets: Sequence[av.Packet]) -> list[tuple[int, av.VideoFrame]]:
         """The last two pictures of a group, as they are decoded."""
