@@ -15,7 +15,7 @@ LOCALISER = "localiser"
 @click.command("train", context_settings=HELP_NAMES)
 @click.argument("data", nargs=-1, required=True, metavar="DATA...", type=PATH)
 @click.option("-o", "--output", required=True, metavar="RUN_DIR", type=PATH, help="Folder of the run.")
-@click.option("--recipe", default="base-coarse", show_default=True, metavar="NAME|FILE.toml",
+@click.option("--recipe", default="base", show_default=True, metavar="NAME|FILE.toml",
               help="What is trained and how: a recipe of the package by name, or a file; localiser: the finder "
               "of stamped damage.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",

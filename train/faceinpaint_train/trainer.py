@@ -55,6 +55,8 @@ class Trainer:
         if recipe["run"]["compile"]:
             net.compile()
         self.step, self.elapsed, self.best, self.stop = 0, 0.0, -math.inf, False
+        self.sums: dict[str, float] = {}  # of the figures since they were last written, over `counted` steps
+        self.counted = 0
 
     def progress(self) -> float:
         """Share of the run that is done, by steps or by minutes, whichever is further."""
@@ -73,8 +75,7 @@ class Trainer:
         if self.records:
             self.records.forget_after(self.step)
         source = prepared(lambda number: make_batch(self.faces.train, self.plan, number), self.step)
-        sums: dict[str, float] = {}
-        counted, waited, saved = 0, 0.0, time.monotonic()
+        waited, saved = 0.0, time.monotonic()
         try:
             while self.progress() < 1:
                 if self.team.largest(float(self.stop)):
@@ -87,15 +88,15 @@ class Trainer:
                 waited += time.monotonic() - started
                 figures, rate = self.train_step(batch)
                 self.elapsed = self.team.largest(self.elapsed + time.monotonic() - started)
-                counted += 1
+                self.counted += 1
                 for key, value in figures.items():
-                    sums[key] = sums.get(key, 0.0) + value
+                    self.sums[key] = self.sums.get(key, 0.0) + value
                 if self.step % run["log_steps"] == 0:
-                    means = self.team.mean({key: value / counted for key, value in sums.items()})
-                    self.write(means | {"rate": rate, "waited": waited / counted})
+                    means = self.team.mean({key: value / self.counted for key, value in self.sums.items()})
+                    self.write(means | {"rate": rate, "waited": waited / self.counted})
                     if report:
                         report(self.step, self.progress(), means)
-                    sums, counted, waited = {}, 0, 0.0
+                    self.sums, self.counted, waited = {}, 0, 0.0
                 if time.monotonic() - saved > 60 * run["save_minutes"]:
                     self.save("last.ckpt")
                     saved = time.monotonic()
@@ -163,6 +164,8 @@ class Trainer:
             "step": self.step,
             "elapsed": self.elapsed,
             "best": self.best,
+            "sums": self.sums,
+            "counted": self.counted,
             "ema": self.average.state_dict(),
             "modules": {k: m.state_dict() for k, m in self.objective.modules.items()},
             "optimisers": {k: o.state_dict() for k, o in self.objective.optimisers.items()},
@@ -185,6 +188,7 @@ class Trainer:
         if "random_cuda" in state and self.team.device.type == "cuda":
             torch.cuda.set_rng_state(state["random_cuda"], self.team.device)
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
+        self.sums, self.counted = state["sums"], state["counted"]
 
 
 def check_size(recipe: Recipe) -> None:
