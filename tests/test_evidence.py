@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from media_factory import encode
 
-from faceinpaint_cli.damage.evidence import diagnose, timecode
+from faceinpaint_cli.damage.evidence import _ends_in_nothing, diagnose, timecode
 from faceinpaint_cli.errors import InputError
+from faceinpaint_cli.media.planes import plane_array
 from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
 
 SHARED = Path(os.environ.get("FACEINPAINT_SHARED", Path(__file__).parents[2] / "shared"))
@@ -124,3 +125,12 @@ def test_timecode() -> None:
 def test_no_false_alarm_on_real_clips() -> None:
     clips = sorted((SHARED / "video").iterdir())
     assert [c.name for c in clips if diagnose(c).damaged] == []
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv420p10le"])
+def test_memory_that_no_block_was_written_to_is_told_from_black(pixels: str) -> None:
+    black = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8)).reformat(format=pixels)
+    assert not _ends_in_nothing(black)
+    for i in range(3):
+        plane_array(black, i)[-20 // (1 + (i > 0)) :] = 0
+    assert _ends_in_nothing(black)

@@ -26,6 +26,7 @@ from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_headers import ParameterSets, SliceHeader, Sps, is_slice
 from faceinpaint_cli.media.h264_nal import length_size, split
+from faceinpaint_cli.media.planes import plane_array
 from faceinpaint_cli.media.video_index import open_video, video_stream
 
 log = logging.getLogger(__name__)
@@ -194,6 +195,7 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
     sets = ParameterSets.from_extradata(context.extradata) if codec == "h264" else None
     shown: set[int] = set()
     corrupt: set[int] = set()
+    undecoded: set[int] = set()
     broken = False
 
     def packets() -> Iterator[av.Packet]:
@@ -225,8 +227,19 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
                 shown.add(frame.pts)
                 if frame.is_corrupt:
                     corrupt.add(frame.pts)
+                if codec == "hevc" and _ends_in_nothing(frame):
+                    undecoded.add(frame.pts)
     _read_signs(survey, codec, shown, corrupt, broken)
+    for picture in survey.pictures:  # later ones only show what they refer to
+        if picture.keyframe and picture.pts in undecoded:
+            survey.sign(picture.index, "its end was never decoded")
     return survey
+
+
+def _ends_in_nothing(frame: av.VideoFrame) -> bool:
+    """Whether the last samples of all planes are zero: memory that no block was written to. In Y'CbCr that is a
+    bright green, far outside of what is ever coded; a decoder whose data end too early says nothing of it."""
+    return len(frame.planes) == 3 and not any(plane_array(frame, i)[-4:, -8:].any() for i in range(3))
 
 
 def _read_signs(survey: _Survey, codec: str, shown: set[int], corrupt: set[int], broken: bool) -> None:
