@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from faceinpaint_cli.fill.motion import Candidates, Lost, Planes, composed, eight_bit, grown
+from faceinpaint_cli.fill.motion import KNOWN_AT_LEAST, Candidates, Lost, Planes, composed, eight_bit, grown
 
 WORSE, APART = 2.0, 0.5
 """A guess is dropped where it is so many times, and so many grey levels, farther from the intact part than the best."""
@@ -37,12 +37,17 @@ def fill_lost(picture: Lost, guesses: Candidates) -> tuple[Planes, str]:
 def choose(picture: Lost, guesses: Candidates) -> tuple[list[str], str]:
     """Names of the guesses to take the median of, and a word for how."""
     names = guesses.names
+    errors = _errors(picture, guesses)
     if "both" in names:
-        return ([n for n in ("concealed", "both", "earlier", "later") if n in names]
-                if "concealed" in names else ["both"]), "between"
+        if "concealed" not in names:
+            return ["both"], "between"
+        if errors:
+            resting = min(("still", "still later"), key=lambda n: errors[n])
+            if errors["both"] > WORSE * errors[resting] + APART:  # not on its way from one to the other
+                return ["concealed", resting], "between"
+        return ["concealed", "both", "earlier", "later"], "between"
     if "still" not in names:
         return [names[0]], names[0]
-    errors = _errors(picture, guesses)
     moving = [n for n in ("past", "future") if n in names]
     if not errors:
         return [n for n in ("concealed", "past", "future", "mean") if n in names], "onward"
@@ -57,9 +62,9 @@ def choose(picture: Lost, guesses: Candidates) -> tuple[list[str], str]:
 
 def _errors(picture: Lost, guesses: Candidates) -> dict[str, float]:
     """Mean difference of each guess from the intact part, in 8-bit grey levels; empty where too little is intact."""
-    if picture.decoded is None or "own" not in guesses.names:
-        return {}
     known = ~grown(picture.lost, 17)
+    if picture.decoded is None or known.mean() < KNOWN_AT_LEAST:
+        return {}
     own = eight_bit(picture.decoded[0])[known].astype(np.float32)
     return {name: float(np.abs(eight_bit(planes[0])[known] - own).mean())
             for name, planes in zip(guesses.names, guesses.pictures, strict=True)}

@@ -183,6 +183,11 @@ def warp(plane: np.ndarray, field: np.ndarray) -> np.ndarray:
                      borderMode=cv2.BORDER_REPLICATE)
 
 
+def remainder(a: np.ndarray, b: np.ndarray) -> float:
+    """What is left of the difference of two luma planes (HW uint8) after the best motion, mean in grey levels."""
+    return float(cv2.absdiff(a, warp(b, flow(a, b))).mean())
+
+
 def carried(field: np.ndarray, along: np.ndarray) -> np.ndarray:
     """The field's values at the places where `along` points."""
     columns, rows = _grid(*field.shape[:2])

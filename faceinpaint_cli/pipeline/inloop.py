@@ -26,7 +26,7 @@ import numpy as np
 from faceinpaint_cli.damage.decoder_log import Messages, decode_logged, listening
 from faceinpaint_cli.damage.evidence import Diagnosis, Onset
 from faceinpaint_cli.fill.consensus import fill_lost
-from faceinpaint_cli.fill.motion import Lost, Neighbour, Planes, candidates
+from faceinpaint_cli.fill.motion import Lost, Neighbour, Planes, candidates, eight_bit, remainder
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_headers import SliceHeader
 from faceinpaint_cli.media.h264_substitute import Heading, Substituter, implied_heading
@@ -39,6 +39,9 @@ HISTORY = 6
 """Pictures kept before an onset, in order of display."""
 AHEAD = 12
 """Packets decoded beyond an onset, for the motion of what follows."""
+WORTH = 1.0
+"""The decoder's own concealment stays where the fill makes the group's last picture so many times as unlike the next
+keyframe."""
 
 
 Fill = Callable[[Lost], "tuple[Planes, str]"]
@@ -204,8 +207,32 @@ class _Group:
                         float(coded.pts * self._stream.time_base))
             return
         planes, how = self._owner._fill(picture)
-        coded.data = self._owner._substituter.packet(coded.data, heading, planes)
+        damaged, coded.data = coded.data, self._owner._substituter.packet(coded.data, heading, planes)
+        if picture.decoded is not None:
+            filled, concealed = self._misfit(), self._misfit((place, damaged))
+            if filled is not None and concealed is not None and filled > WORTH * concealed:
+                coded.data, how = damaged, "concealed"
         self._owner.mended.append(Mended(coded.pts * self._stream.time_base, how, float(picture.lost.mean())))
+
+    def _misfit(self, instead: tuple[int, bytes] | None = None) -> float | None:
+        """How far the group's last picture is from the next keyframe, which is true: grey levels that remain after
+        the best motion. `instead` replaces the data of one packet. None where there is no such keyframe."""
+        if not self._following or self._following[0].hit or not self._following[0].keyframe:
+            return None
+        key = self._following[0]
+        context = tolerant.open_decoder(self._stream, threads=False)
+        packets = [replace(c, data=instead[1]) if instead and n == instead[0] else c for n, c in enumerate(self._coded)]
+        last: av.VideoFrame | None = None
+        end: av.VideoFrame | None = None
+        for item in [*(c.packet(self._stream.time_base) for c in [*packets, key] if c.data), None]:
+            for frame in _frames(context, item):
+                if frame.pts == key.pts:
+                    end = frame
+                elif frame.pts is not None and frame.pts < key.pts and (last is None or frame.pts > (last.pts or 0)):
+                    last = frame
+        if last is None or end is None:
+            return None
+        return remainder(eight_bit(planes_of(end)[0]), eight_bit(planes_of(last)[0]))
 
     def _look(self, place: int, heading: Heading) -> Lost:
         """The picture at `place` with what is known around it."""
