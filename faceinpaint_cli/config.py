@@ -54,7 +54,7 @@ class RunConfig:
     method: str = option("generator", "How holes are filled.", "How", choices=METHODS)
     model: str = option("base", "Bundled model by name, or a .safetensors file.", "How",
                         metavar="NAME|FILE")
-    fidelity: float = option(0.7, "1 = closest to the original on average, 0 = most realistic.", "How",
+    fidelity: float = option(0.5, "1 = closest to the original on average, 0 = most realistic.", "How",
                              low=0.0, high=1.0)
     device: str = option("auto", "auto, cpu, cuda or cuda:N.", "How", metavar="DEVICE")
     precision: str = option("auto", "Arithmetic of the generator.", "How",

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from faceinpaint_cli.errors import ModelError
 from faceinpaint_cli.models.checkpoint import bundled_models, load_generator, read_header, save_checkpoint
+from faceinpaint_cli.models.networks.base import without_mesh
 from faceinpaint_cli.models.networks.prior import FacePrior
 from faceinpaint_cli.models.registry import GENERATORS, ModelSpec, build_generator, generator_spec, register
 
@@ -136,24 +137,37 @@ def test_prior_fit_finds_the_directions():
     assert cosine > 0.999
 
 
-def test_a_bundled_pair_is_interpolated(tmp_path, monkeypatch):
-    """Between the ends of --fidelity every weight lies on the line from the realistic to the faithful one."""
+def test_the_pictures_of_a_bundled_pair_are_mixed(tmp_path, monkeypatch):
+    """At the ends one network alone, whatever its options; in between both, weighted by --fidelity."""
     options = {"widths": [8, 8, 8], "refine_width": 8, "refine_depth": 1, "prior_rank": 4}
-    ends = {}
     (tmp_path / "weights").mkdir()
-    for seed, end in enumerate(("realism", "fidelity")):
+    for seed, (end, depth) in enumerate((("realism", 1), ("fidelity", 0))):
         torch.manual_seed(seed)
-        ends[end] = build_generator("base", **options).state_dict()
+        net = build_generator("base", **options | {"refine_depth": depth})
+        torch.nn.init.normal_(net.coarse.leave.bias, std=0.2)
         path = tmp_path / "weights" / f"pair-{end}.safetensors"
-        save_checkpoint(path, ends[end], "base", {"options": options}, torch.float32)
+        save_checkpoint(path, net.state_dict(), "base", {"options": options | {"refine_depth": depth}}, torch.float32)
     monkeypatch.setattr("faceinpaint_cli.models.checkpoint.resources.files", lambda _: tmp_path)
     assert list(bundled_models()) == ["pair"]
-    for fidelity, share in ((0.0, 0.0), (0.3, 0.3), (1.0, 1.0), (None, 1.0)):
-        loaded = load_generator("pair", fidelity).module.state_dict()
-        for key, value in loaded.items():
-            torch.testing.assert_close(value, torch.lerp(ends["realism"][key], ends["fidelity"][key], share))
+    image, mask = some_input(64)
+    with torch.inference_mode():
+        made = {f: load_generator("pair", f).module(image, mask) for f in (0.0, 0.3, 1.0, None)}
+    assert torch.equal(made[1.0], made[None]) and not torch.equal(made[0.0], made[1.0])
+    torch.testing.assert_close(made[0.3], 0.7 * made[0.0] + 0.3 * made[1.0])
+    assert len({load_generator("pair", f).sha256 for f in (0.0, 0.3, 1.0)}) == 3
     with pytest.raises(ModelError, match="--fidelity must be from 0 to 1"):
         load_generator("pair", 1.5)
+
+
+def test_no_mesh_is_left_of_what_repeats_from_cell_to_cell():
+    phases = torch.zeros(1, 12, 16, 16)
+    phases[:, 1::4] = 0.5  # one of the four phases of each of three channels is brighter
+    even = torch.nn.functional.pixel_shuffle(without_mesh(phases, 2), 2)
+    torch.testing.assert_close(even, torch.full_like(even, 0.125))
+    step = torch.zeros(1, 3, 32, 32)
+    step[..., 17:] = 1.0
+    kept = torch.nn.functional.pixel_shuffle(without_mesh(torch.nn.functional.pixel_unshuffle(step, 2), 2), 2)
+    assert (kept[..., 17] - kept[..., 16]).min() > 0.75
 
 
 def test_the_package_has_base():

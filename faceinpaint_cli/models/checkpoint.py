@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from faceinpaint_cli.models.registry import build_generator, generator_spec
 
 FORMAT = "faceinpaint-generator-1"
 ENDS = ("realism", "fidelity")
-"""Suffixes of a bundled pair of weights of one architecture, at fidelity 0 and 1."""
+"""Suffixes of a bundled pair of weights, at fidelity 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LoadedGenerator:
     """A generator ready for use, in evaluation mode, float32, on the CPU.
 
     `config` holds `options` (of the network) and what the training run noted; `sha256` is of the file's
-    bytes, for an interpolated pair of both files' in the order realism, fidelity. Pictures handed to `module`
+    bytes, for a pair that is mixed of both files' digests in the order realism, fidelity. Pictures handed to `module`
     have sides that are multiples of `multiple`; crops of `size` are what it was trained on.
     """
 
@@ -123,36 +123,44 @@ def find_model(name_or_path: str | Path) -> list[Path]:
 def load_generator(name_or_path: str | Path, fidelity: float | None = None) -> LoadedGenerator:
     """A generator by bundled name or from a .safetensors file.
 
-    `fidelity` in [0, 1] interpolates the weights of a bundled pair linearly, 1 = closest to the original
-    (also where it is None), 0 = most realistic; a model of one file is the same at any fidelity. Raises
-    ModelError for a missing, foreign or broken file.
+    `fidelity` in [0, 1] says how the pictures of a bundled pair are mixed, 1 = closest to the original (also
+    where it is None), 0 = most realistic; in between both networks run. A model of one file is the same at any
+    fidelity. Raises ModelError for a missing, foreign or broken file.
     """
     if fidelity is not None and not 0 <= fidelity <= 1:
         raise ModelError(f"--fidelity must be from 0 to 1, not {fidelity}")
     paths = find_model(name_or_path)
     share = 1.0 if fidelity is None else fidelity
-    parts = [_read(path) for path in paths]
-    name, config, tensors, _ = parts[-1]
-    if len(parts) == 2:
-        other_name, other, start, _ = parts[0]
-        if (name, config.get("options")) != (
-            other_name,
-            other.get("options"),
-        ) or start.keys() != tensors.keys():
-            raise ModelError(
-                f"{paths[0]} and {paths[1]} are of different networks: install the package again"
-            )
-        tensors = {key: torch.lerp(start[key], value, share) for key, value in tensors.items()}
+    if len(paths) == 2 and share in (0, 1):
+        paths = [paths[int(share)]]
+    parts = [_load(path) for path in paths]
+    last = parts[-1]
+    if len(parts) == 1:
+        return last
+    digest = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
+    return replace(last, module=Mixed(parts[0].module, last.module, share).eval(), sha256=digest)
+
+
+def _load(path: Path) -> LoadedGenerator:
+    name, config, tensors, data = _read(path)
     spec = generator_spec(name)
     module = build_generator(name, **config.get("options", {}))
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{paths[-1]} does not fit generator {name!r} ({reason}): train it again") from None
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part[3])
-    return LoadedGenerator(
-        module.eval().requires_grad_(False), name, config, digest.hexdigest(), spec.multiple, spec.size
-    )
+        raise ModelError(f"{path} does not fit generator {name!r} ({reason}): train it again") from None
+    digest = hashlib.sha256(data).hexdigest()
+    return LoadedGenerator(module.eval().requires_grad_(False), name, config, digest, spec.multiple, spec.size)
+
+
+class Mixed(nn.Module):
+    """Two generators' pictures, mixed: `share` of the faithful one's. (The mean of the two networks' weights is
+    worse than either: see train/EXPERIMENTS.md.)"""
+
+    def __init__(self, realistic: nn.Module, faithful: nn.Module, share: float) -> None:
+        super().__init__()
+        self.realistic, self.faithful, self.share = realistic, faithful, share
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        return torch.lerp(self.realistic(image, mask), self.faithful(image, mask), self.share)

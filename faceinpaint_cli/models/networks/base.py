@@ -17,6 +17,17 @@ def visible_mean(image: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor
     return seen / (1 - small_mask).clamp(min=1 / 64), small_mask
 
 
+def without_mesh(phases: Tensor, side: int) -> Tensor:
+    """(N, C side^2, h, w), about to be shuffled to (N, C, side h, side w), without what repeats every `side` pixels.
+
+    Around each cell all phases get the same mean over 5 x 5 cells: an even mesh is gone, edges stay.
+    """
+    n, channels, height, width = phases.shape
+    around = F.avg_pool2d(phases, 5, stride=1, padding=2, count_include_pad=False).view(n, -1, side**2, height, width)
+    mesh = around - around.mean(2, keepdim=True)
+    return phases - mesh.view(n, channels, height, width)
+
+
 class Coarse(nn.Module):
     """U-Net on grids of 32, 16 and 8 that corrects the prior's guess at 64 pixels."""
 
@@ -46,7 +57,7 @@ class Coarse(nn.Module):
         mid = self.up1(mid + F.interpolate(self.widen1(deep), scale_factor=2, mode="nearest"))
         fine = self.up0(fine + F.interpolate(self.widen0(mid), scale_factor=2, mode="nearest"))
         fine = F.silu(fine)
-        return guess + F.pixel_shuffle(self.leave(fine), 2), fine
+        return guess + F.pixel_shuffle(without_mesh(self.leave(fine), 2), 2), fine
 
 
 class Refine(nn.Module):
@@ -66,7 +77,10 @@ class Refine(nn.Module):
         x = self.enter(F.pixel_unshuffle(torch.cat([image * (1 - mask), mask, coarse], 1), 4))
         told = F.interpolate(self.inform(features), size=x.shape[2:], mode="bilinear", align_corners=False)
         x = self.body(x + told)
-        return coarse + F.pixel_shuffle(self.leave(F.silu(x)), 4)
+        return coarse + F.pixel_shuffle(without_mesh(self.leave(F.silu(x)), 4), 4)
+
+
+
 
 
 class Base(nn.Module):
@@ -74,7 +88,8 @@ class Base(nn.Module):
 
     H and W are multiples of 4; the network was trained on crops of 256 x 256 with the face aligned as in
     CelebA, and always looks at the whole crop at 64 x 64 first. Damaged pixels come in as they are and count
-    by 1 - mask. The output is limited to [-1, 1] in evaluation only, where no gradient is lost by it.
+    by 1 - mask. With `refine_depth` 0 the coarse picture, enlarged, is all. The output is limited to [-1, 1]
+    in evaluation only, where no gradient is lost by it.
     """
 
     def __init__(
@@ -87,7 +102,7 @@ class Base(nn.Module):
         super().__init__()
         self.prior = FacePrior(rank=prior_rank)
         self.coarse = Coarse(widths)
-        self.refine = Refine(refine_width, refine_depth, widths[0])
+        self.refine = Refine(refine_width, refine_depth, widths[0]) if refine_depth else None
 
     def coarse_picture(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The first stage alone: (N, 3, 64, 64) and its features."""
@@ -100,5 +115,5 @@ class Base(nn.Module):
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         coarse, features = self.coarse_picture(image, mask)
         coarse = F.interpolate(coarse, size=image.shape[2:], mode="bicubic", align_corners=False)
-        whole = self.refine(image, mask, coarse, features)
+        whole = coarse if self.refine is None else self.refine(image, mask, coarse, features)
         return whole if self.training else whole.clamp(-1, 1)
