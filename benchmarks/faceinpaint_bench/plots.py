@@ -43,6 +43,8 @@ def hole_and_time(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = _axes(figure, "ms for a picture", "PSNR in the hole, dB")
         axes.set_xscale("log")
+        for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            ticks("{x:g}")
         for row in timed:
             low, high = row["spread"]["psnr_hole"]["ci95"]
             axes.plot([row["ms_per_image"]] * 2, [low, high], color=_color(row), alpha=0.5, linewidth=2)
