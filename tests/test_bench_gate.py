@@ -28,13 +28,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """One generator twice, under one file name: as it is (grey), and with its biases shifted (black)."""
+    """One generator twice, under one file name: as it is (grey), and with its last layer drawn anew (noise)."""
     torch.manual_seed(0)
     state = build_generator("base").state_dict()
     paths = {}
     for kind in ("good", "worse"):
         if kind == "worse":
-            state = {k: v - 1.0 if k.endswith("bias") else v for k, v in state.items()}
+            state["coarse.leave.weight"] = torch.randn_like(state["coarse.leave.weight"])
         paths[kind] = tmp_path_factory.mktemp(kind) / "net.safetensors"
         save_checkpoint(paths[kind], state, "base", {"options": {}}, torch.float32)
     return paths

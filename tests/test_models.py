@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from faceinpaint_cli.errors import ModelError
 from faceinpaint_cli.models.checkpoint import bundled_models, load_generator, read_header, save_checkpoint
-from faceinpaint_cli.models.networks.base import without_mesh
+from faceinpaint_cli.models.networks.base import carried_in, without_mesh
 from faceinpaint_cli.models.networks.prior import FacePrior
 from faceinpaint_cli.models.registry import GENERATORS, ModelSpec, build_generator, generator_spec, register
 
@@ -168,6 +168,20 @@ def test_no_mesh_is_left_of_what_repeats_from_cell_to_cell():
     step[..., 17:] = 1.0
     kept = torch.nn.functional.pixel_shuffle(without_mesh(torch.nn.functional.pixel_unshuffle(step, 2), 2), 2)
     assert (kept[..., 17] - kept[..., 16]).min() > 0.75
+
+
+def test_what_is_visible_is_carried_into_the_hole():
+    """A constant error at the rim is taken out near it; far inside nothing is carried."""
+    mask = torch.zeros(1, 1, 128, 128)
+    mask[..., 16:112, 16:112] = 1
+    carried = carried_in(torch.full((1, 3, 128, 128), 0.25), mask, 3)
+    assert torch.equal(carried[..., :16, :], torch.full((1, 3, 16, 128), 0.25))
+    inward = carried[0, 0, 64, 15:28]
+    assert inward[1] > 0.05 and (inward.diff() <= 1e-6).all() and carried[0, 0, 64, 64].abs() < 1e-6
+    thin = torch.zeros(1, 1, 128, 128)
+    thin[..., 61:63] = 1
+    everywhere = torch.full((1, 3, 128, 128), 0.25)
+    torch.testing.assert_close(carried_in(everywhere, thin, 3), everywhere)
 
 
 def test_the_package_has_base():

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from faceinpaint_cli.models.networks.blocks import Attention, Residual
 from faceinpaint_cli.models.networks.prior import FacePrior
 
+REACH = 5
+"""Halvings over which the error at visible pixels is carried into the hole: 32 pixels at the full size."""
+
 
 def visible_mean(image: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Shrink to `size` x `size` by area, of visible pixels only: image (N, 3, S, S), mask (N, 1, S, S)."""
@@ -26,6 +29,24 @@ def without_mesh(phases: Tensor, side: int) -> Tensor:
     around = F.avg_pool2d(phases, 5, stride=1, padding=2, count_include_pad=False).view(n, -1, side**2, height, width)
     mesh = around - around.mean(2, keepdim=True)
     return phases - mesh.view(n, channels, height, width)
+
+
+def carried_in(residual: Tensor, mask: Tensor, reach: int) -> Tensor:
+    """What visible pixels differ by (N, 3, H, W), carried into the hole over `reach` halvings of the size.
+
+    Push and pull (Gortler et al. 1996): each pixel takes the mean of the smallest neighbourhood of which enough is
+    visible; beyond the largest nothing is carried.
+    """
+    levels = [(residual * (1 - mask), 1 - mask)]
+    for _ in range(reach):
+        size = [-(-side // 2) for side in levels[-1][0].shape[2:]]
+        levels.append(tuple(F.interpolate(part, size=size, mode="area") for part in levels[-1]))  # type: ignore[arg-type]
+    carried = torch.zeros_like(levels[-1][0])
+    for total, seen in reversed(levels):
+        carried = F.interpolate(carried, size=total.shape[2:], mode="bilinear", align_corners=False)
+        trust = (seen / 0.5).clamp(max=1)
+        carried = torch.lerp(carried, total / seen.clamp(min=1e-3), trust)
+    return carried
 
 
 class Coarse(nn.Module):
@@ -116,4 +137,6 @@ class Base(nn.Module):
         coarse, features = self.coarse_picture(image, mask)
         coarse = F.interpolate(coarse, size=image.shape[2:], mode="bicubic", align_corners=False)
         whole = coarse if self.refine is None else self.refine(image, mask, coarse, features)
+        if not self.training:
+            whole = whole + carried_in(image - whole, mask, REACH)
         return whole if self.training else whole.clamp(-1, 1)
