@@ -3,7 +3,7 @@
 A decoder set to hold nothing back gives a picture out before the next packet goes in, and what it gives is the
 memory that later pictures will refer to. So a hit picture is filled from its neighbours and written over, and the
 decoder mends what follows. Nothing is put into the stream, so no syntax has to be written: MPEG-1, MPEG-2, MPEG-4
-and HEVC. (H.264 decoders hold pictures back in ways that cannot be switched off: see `inloop`.)
+and HEVC. (H.264 is repaired in the stream instead: see `inloop`.)
 """
 
 from __future__ import annotations
