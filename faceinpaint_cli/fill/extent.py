@@ -9,10 +9,9 @@ much than too little: what is filled without need follows the neighbours too, bu
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
-from faceinpaint_cli.fill.motion import flow, warp
+from faceinpaint_cli.fill.motion import remainder
 
 ROW = 16
 """Height in pixels of the rows that are judged: a macroblock."""
@@ -53,7 +52,6 @@ def step_up(ratio: np.ndarray, unit: int) -> int:
 
 def _differences(own: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
     """Mean difference per row of blocks after the best motion, in grey levels, (rows,) float64."""
-    moved = warp(neighbour, flow(own, neighbour))
-    difference = cv2.absdiff(own, moved).astype(np.float64).mean(1)
+    difference = remainder(own, neighbour).astype(np.float64).mean(1)
     edges = np.arange(0, len(difference), ROW)
     return np.add.reduceat(difference, edges) / np.diff([*edges, len(difference)])

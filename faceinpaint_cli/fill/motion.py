@@ -183,9 +183,9 @@ def warp(plane: np.ndarray, field: np.ndarray) -> np.ndarray:
                      borderMode=cv2.BORDER_REPLICATE)
 
 
-def remainder(a: np.ndarray, b: np.ndarray) -> float:
-    """What is left of the difference of two luma planes (HW uint8) after the best motion, mean in grey levels."""
-    return float(cv2.absdiff(a, warp(b, flow(a, b))).mean())
+def remainder(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """What is left of the difference of two luma planes after the best motion, in grey levels; all HW uint8."""
+    return cv2.absdiff(a, warp(b, flow(a, b)))
 
 
 def carried(field: np.ndarray, along: np.ndarray) -> np.ndarray:

@@ -232,7 +232,7 @@ class _Group:
                     last = frame
         if last is None or end is None:
             return None
-        return remainder(eight_bit(planes_of(end)[0]), eight_bit(planes_of(last)[0]))
+        return float(remainder(eight_bit(planes_of(end)[0]), eight_bit(planes_of(last)[0])).mean())
 
     def _look(self, place: int, heading: Heading) -> Lost:
         """The picture at `place` with what is known around it."""

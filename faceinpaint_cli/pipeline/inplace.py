@@ -125,7 +125,10 @@ class InPlace:
         if self._codec != "hevc":
             return packet
         data = bytes(packet)
-        changed = unordered_packet(data, self._prefix)
+        try:
+            changed = unordered_packet(data, self._prefix)
+        except ValueError:  # a parameter set that is itself damaged
+            return packet
         if changed == data:
             return packet
         result = av.Packet(changed)

@@ -101,9 +101,6 @@ class Refine(nn.Module):
         return coarse + F.pixel_shuffle(without_mesh(self.leave(F.silu(x)), 4), 4)
 
 
-
-
-
 class Base(nn.Module):
     """forward(image (N, 3, H, W) in [-1, 1], mask (N, 1, H, W) in [0, 1], 1 = fill) to (N, 3, H, W), whole.
 
