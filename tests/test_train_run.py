@@ -15,6 +15,7 @@ import pytest
 import torch
 from faceinpaint_train.distributed import Team
 from faceinpaint_train.faces import FaceSet
+from faceinpaint_train.muon import Muon, is_filter, orthogonalise
 from faceinpaint_train.objectives import build_objective
 from faceinpaint_train.recipe import parse_override, read_recipe, recipe_names
 from faceinpaint_train.run import mask_sheet, train
@@ -24,7 +25,7 @@ from PIL import Image
 
 from faceinpaint_cli.errors import DataError, ModelError, OutputError, UsageError
 from faceinpaint_cli.models.checkpoint import load_generator
-from faceinpaint_cli.models.registry import GENERATORS
+from faceinpaint_cli.models.registry import GENERATORS, build_generator
 
 torch.set_num_threads(1)
 
@@ -57,13 +58,11 @@ def data(tmp_path) -> Path:
     return folder
 
 
-def small_recipe(*overrides: str):
-    options = json.dumps(SMALL["base"]).replace(":", "=")
-    settings = ["model.prior_faces=16", f"model.options={options}", "data.size=64", "data.batch=2", "run.steps=6",
+def small_recipe(*overrides: str, **options):
+    """`options` are of the network, besides or instead of SMALL's."""
+    table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in (SMALL["base"] | options).items())
+    settings = ["model.prior_faces=16", f"model.options={{{table}}}", "data.size=64", "data.batch=2", "run.steps=6",
                 "run.minutes=0", "run.log_steps=1", "run.validate_steps=4", "run.precision=fp32", *overrides]
-    for key in list(SMALL["base"]):
-        options = options.replace(f'"{key}"=', f"{key}=")
-    settings[1] = f"model.options={options}"
     return read_recipe("base-coarse", settings)
 
 
@@ -82,7 +81,8 @@ def test_overrides_are_checked():
     assert read_recipe("pix2pix", ["data.batch=3", "optimiser.lr=1e-3"])["data"]["batch"] == 3
     assert parse_override("model.init=/a/b.ckpt") == {"model": {"init": "/a/b.ckpt"}}
     for text, message in (("data.bach=3", "unknown setting 'data.bach'"), ("data.batch=x", "takes a int"),
-                          ("data=3", "is a table"), ("nothing", "takes key=value")):
+                          ("data=3", "is a table"), ("nothing", "takes key=value"),
+                          ("loss.adversarial=wgan", "takes one of hinge, lsgan, vanilla")):
         with pytest.raises(UsageError, match=message):
             read_recipe("pix2pix", [text])
     with pytest.raises(UsageError, match="no recipe is named"):
@@ -143,10 +143,11 @@ def test_a_run_leaves_what_it_promises_and_learns(data, tmp_path):
         train(recipe, [data], out, device="cpu")
 
 
-def test_resumed_equals_uninterrupted(faces, tmp_path):
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_resumed_equals_uninterrupted(optimiser, faces, tmp_path):
     """Stopped after an odd step and resumed: every weight and figure is that of the run in one go."""
     judge = ("discriminator.name=patchgan", "discriminator.options={width=4}", "loss.adversarial_weight=0.1")
-    recipe = small_recipe(*judge)
+    recipe = small_recipe(*judge, f"optimiser.name={optimiser}")
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     whole = Trainer(recipe, faces, tmp_path / "a", Team())
@@ -217,6 +218,43 @@ def test_runs_without_end_and_wrong_sizes_are_refused(data, tmp_path):
         train(read_recipe("pix2pix", ["data.size=64"]), [data], tmp_path / "b")
     with pytest.raises(DataError, match="no training data"):
         train(small_recipe(), [tmp_path / "gone"], tmp_path / "c")
+
+
+def test_a_deeper_network_begins_as_the_shallow_one(faces, tmp_path):
+    Trainer(small_recipe("run.steps=2"), faces, tmp_path, Team()).run()
+    shallow = load_state(tmp_path / "last.ckpt")["ema"]
+    init = f"model.init={tmp_path / 'last.ckpt'}"
+    deeper = Trainer(small_recipe(init, deeper=[1, 1]), faces, tmp_path, Team())
+    net = build_generator("base", **SMALL["base"])
+    net.load_state_dict(shallow)
+    image, mask = torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
+    mask[..., 16:48, 16:48] = 1
+    with torch.inference_mode():
+        torch.testing.assert_close(deeper.average(image, mask), net.eval()(image, mask))
+    assert len(deeper.average.state_dict()) > len(shallow)
+    torch.save({"ema": deeper.average.state_dict()}, tmp_path / "deeper.ckpt")
+    with pytest.raises(ModelError, match="of another network: it has"):
+        Trainer(small_recipe(f"model.init={tmp_path / 'deeper.ckpt'}"), faces, tmp_path, Team())
+    with pytest.raises(ModelError, match="size mismatch"):
+        Trainer(small_recipe(init, refine_width=16), faces, tmp_path, Team())
+
+
+def test_muon_moves_filters_along_orthogonal_directions():
+    torch.manual_seed(1)
+    for shape in ((12, 40), (40, 12)):
+        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+        assert values.min() > 0.6 and values.max() < 1.3
+    weight = torch.nn.Parameter(torch.randn(8, 4, 3, 3))
+    goal, optimiser = torch.randn_like(weight), Muon([weight], lr=0.15)
+    before = (weight - goal).norm().item()
+    for _ in range(60):
+        optimiser.zero_grad()
+        (weight - goal).square().sum().backward()
+        optimiser.step()
+    assert (weight - goal).norm().item() < 0.3 * before
+    net = build_generator("base", **SMALL["base"])
+    chosen = {name for name, p in net.coarse.named_parameters() if is_filter(name, p)}
+    assert "down0.first.weight" in chosen and not {"enter.weight", "leave.weight", "down0.first.bias"} & chosen
 
 
 def test_contact_sheet_of_masks(data, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faceinpaint_cli.errors import ModelError
+from faceinpaint_cli.models.device import resolve_precision
 from faceinpaint_cli.models.registry import build_discriminator, build_generator
 from faceinpaint_train import losses
 from faceinpaint_train.distributed import Team
+from faceinpaint_train.muon import Muon, is_filter
 from faceinpaint_train.schedule import rate_factor
 
 Recipe = dict[str, Any]
 
 
 def precision_of(name: str, device: torch.device) -> torch.dtype | None:
-    """The type to autocast to; None for float32. auto is bf16 on CUDA, float32 on a CPU."""
-    if name == "bf16" or (name == "auto" and device.type == "cuda"):
-        return torch.bfloat16
-    return None
+    """The type to autocast to; None for float32. auto is bf16 where the device computes it in hardware, else float32:
+    float16 would need its gradients scaled."""
+    return torch.bfloat16 if resolve_precision(name, device) == torch.bfloat16 else None
 
 
 class Objective:
@@ -46,13 +48,24 @@ class Objective:
         self.modules[name] = module
         return module
 
-    def add_optimiser(self, name: str, parameters: list[nn.Parameter], judge: bool = False) -> None:
+    def add_optimiser(self, name: str, modules: Sequence[nn.Module], judge: bool = False) -> None:
+        """AdamW over the parameters of `modules`; with optimiser.name "muon" the generator's filters go to Muon."""
         o = self.recipe["optimiser"]
         rate, betas = (o["lr_discriminator"], o["betas_discriminator"]) if judge else (o["lr"], o["betas"])
-        optimiser = torch.optim.AdamW(parameters, rate, betas=(betas[0], betas[1]), weight_decay=0.0)
-        for group in optimiser.param_groups:
-            group["highest"] = rate
-        self.optimisers[name] = optimiser
+        named = [pair for module in modules for pair in module.named_parameters() if pair[1].requires_grad]
+        filters = [] if judge or o["name"] == "adamw" else [p for key, p in named if is_filter(key, p)]
+        chosen = {id(p) for p in filters}
+        rest = [p for _, p in named if id(p) not in chosen]
+        self.optimisers[name] = torch.optim.AdamW(rest, rate, betas=(betas[0], betas[1]), weight_decay=0.0)
+        if filters:
+            self.optimisers[f"{name}.filters"] = Muon(filters, rate)
+        for optimiser in self.team_of(name):
+            for group in optimiser.param_groups:
+                group["highest"] = rate
+
+    def team_of(self, name: str) -> list[torch.optim.Optimizer]:
+        """The optimisers that step together as `name`."""
+        return [o for key, o in self.optimisers.items() if key.partition(".")[0] == name]
 
     def set_rates(self, number: int, progress: float) -> float:
         o = self.recipe["optimiser"]
@@ -63,17 +76,17 @@ class Objective:
         return factor * o["lr"]
 
     def descend(self, name: str, loss: Tensor) -> float:
-        """One step of optimiser `name` down `loss`; the gradient's norm before clipping."""
-        optimiser = self.optimisers[name]
-        optimiser.zero_grad(set_to_none=True)
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        """One step of the optimisers of `name` down `loss`; the gradient's norm before clipping."""
+        together = self.team_of(name)
+        parameters = [p for optimiser in together for group in optimiser.param_groups for p in group["params"]]
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         self.team.average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.recipe["optimiser"]["clip"])
         if torch.isfinite(norm):
-            optimiser.step()
+            for optimiser in together:
+                optimiser.step()
         return float(norm)
 
     def autocast(self) -> torch.autocast:
@@ -94,12 +107,12 @@ class Paired(Objective):
             raise ModelError(f"generator {recipe['model']['name']!r} has no part {self.part!r}: set model.part=whole")
         self.generator.requires_grad_(False)
         trained.requires_grad_(True)
-        self.add_optimiser("generator", list(trained.parameters()))
+        self.add_optimiser("generator", [trained])
         self.discriminator: nn.Module | None = None
         if recipe["discriminator"]["name"]:
             judge = build_discriminator(recipe["discriminator"]["name"], **recipe["discriminator"]["options"])
             self.discriminator = self.add("discriminator", judge)
-            self.add_optimiser("discriminator", list(judge.parameters()), judge=True)
+            self.add_optimiser("discriminator", [judge], judge=True)
         self.perceptual: losses.PerceptualVgg16 | None = None
         if self.loss["perceptual"]:
             path = self.loss["perceptual_weights"]
@@ -179,8 +192,8 @@ class Cycle(Objective):
             key: self.add(key, build_discriminator(judge["name"], **judge["options"]))
             for key in ("judge_whole", "judge_broken")
         }
-        self.add_optimiser("generators", [*self.generator.parameters(), *self.breaker.parameters()])
-        self.add_optimiser("judges", [p for j in self.judges.values() for p in j.parameters()], judge=True)
+        self.add_optimiser("generators", [self.generator, self.breaker])
+        self.add_optimiser("judges", list(self.judges.values()), judge=True)
 
     def step(self, truth: Tensor, shown: Tensor, mask: Tensor, number: int, progress: float) -> dict[str, float]:
         kind, weight = self.loss["adversarial"], self.loss["adversarial_weight"]

@@ -57,6 +57,7 @@ DEFAULTS: Recipe = {
         "cycle": 0.0,  # unpaired training between damaged and whole faces, with this weight
     },
     "optimiser": {
+        "name": "adamw",  # muon: Muon for the generator's filters, AdamW for the rest
         "lr": 4e-4,
         "lr_discriminator": 2e-4,
         "betas": [0.9, 0.98],
@@ -78,6 +79,14 @@ DEFAULTS: Recipe = {
         "threads": 0,  # of torch; 0: its own choice
     },
 }
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "data.crop": ("auto", "canvas", "align", "tight"),
+    "loss.adversarial": ("hinge", "lsgan", "vanilla"),
+    "optimiser.name": ("adamw", "muon"),
+    "run.precision": ("auto", "bf16", "fp32"),
+}
+"""Settings that take one of few words."""
 
 FREE = {"model.options", "discriminator.options", "data.shapes", "data.patches"}
 """Tables whose keys the recipe chooses."""
@@ -135,6 +144,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], prefix: str = "") ->
             if not isinstance(value, Mapping):
                 raise UsageError(f"setting {where!r} is a table: set one of {where}.{', '.join(known) or 'KEY'}")
             result[key] = {**known, **value} if where.startswith(tuple(FREE)) else merge(known, value, where + ".")
+        elif where in CHOICES and value not in CHOICES[where]:
+            raise UsageError(f"setting {where!r} takes one of {', '.join(CHOICES[where])}, not {value!r}")
         elif isinstance(known, float) and isinstance(value, int) and not isinstance(value, bool):
             result[key] = float(value)
         elif not isinstance(value, type(known)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import nn
 from faceinpaint_cli.errors import ModelError, OutputError, UsageError
 from faceinpaint_cli.models.checkpoint import load_generator
 from faceinpaint_train.recipe import Recipe, differing_keys
+
+log = logging.getLogger(__name__)
 
 MAY_DIFFER = tuple(
     f"run.{key}" for key in ("minutes", "save_minutes", "threads", "log_steps", "validate_steps", "validate_faces")
@@ -49,10 +52,17 @@ def check_same_recipe(saved: Recipe, now: Recipe) -> None:
 
 
 def load_initial(net: nn.Module, path: Path) -> None:
-    """Start `net` from a run's .ckpt (its averaged weights) or from a .safetensors model of the same network."""
+    """Start `net` from a run's .ckpt (its averaged weights) or from a .safetensors model of the same network, or of
+    a shallower one: blocks that the file lacks stay as they are built (see `idle` in networks/blocks.py). ModelError
+    where the file has parts that `net` lacks, or of another shape."""
     state = load_generator(path).module.state_dict() if path.suffix == ".safetensors" else load_state(path)["ema"]
     try:
-        net.load_state_dict(state)
+        foreign = net.load_state_dict(state, strict=False).unexpected_keys
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"model.init {path} is of another network: {reason}") from None
+    if foreign:
+        raise ModelError(f"model.init {path} is of another network: it has {', '.join(foreign)[:200]}")
+    new = sorted({key.rpartition(".")[0] for key in net.state_dict().keys() - state.keys()})
+    if new:
+        log.info("not in %s, begun anew: %s", path, ", ".join(new))

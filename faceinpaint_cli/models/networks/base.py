@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faceinpaint_cli.models.networks.blocks import Attention, Residual
+from faceinpaint_cli.models.networks.blocks import Attention, Residual, silence
 from faceinpaint_cli.models.networks.prior import FacePrior
 
 REACH = 5
@@ -50,24 +50,28 @@ def carried_in(residual: Tensor, mask: Tensor, reach: int) -> Tensor:
 
 
 class Coarse(nn.Module):
-    """U-Net on grids of 32, 16 and 8 that corrects the prior's guess at 64 pixels."""
+    """U-Net on grids of 32, 16 and 8 that corrects the prior's guess at 64 pixels.
 
-    def __init__(self, widths: tuple[int, int, int]) -> None:
+    `deeper` blocks are added to each half of the middle grid and to the coarsest one.
+    """
+
+    def __init__(self, widths: tuple[int, int, int], deeper: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
         a, b, c = widths
+        more = [Residual(b, idle=True) for _ in range(2 * deeper[0])]
+        deepest = [layer(c, idle=True) for _ in range(deeper[1]) for layer in (Attention, Residual)]
         self.enter = nn.Conv2d(4 * 7, a, 3, padding=1)
         self.down0 = Residual(a)
         self.shrink0 = nn.Conv2d(a, b, 3, stride=2, padding=1)
-        self.down1 = nn.Sequential(Residual(b), Attention(b), Residual(b))
+        self.down1 = nn.Sequential(Residual(b), Attention(b), Residual(b), *more[: deeper[0]])
         self.shrink1 = nn.Conv2d(b, c, 3, stride=2, padding=1)
-        self.middle = nn.Sequential(Residual(c), Attention(c), Residual(c), Attention(c), Residual(c))
+        self.middle = nn.Sequential(Residual(c), Attention(c), Residual(c), Attention(c), Residual(c), *deepest)
         self.widen1 = nn.Conv2d(c, b, 1)
-        self.up1 = nn.Sequential(Residual(b), Attention(b), Residual(b))
+        self.up1 = nn.Sequential(Residual(b), Attention(b), Residual(b), *more[deeper[0] :])
         self.widen0 = nn.Conv2d(b, a, 1)
         self.up0 = Residual(a)
         self.leave = nn.Conv2d(a, 4 * 3, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        silence(self.leave)
 
     def forward(self, image: Tensor, mask: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, 64, 64) whole picture and (N, widths[0], 32, 32) features."""
@@ -90,8 +94,7 @@ class Refine(nn.Module):
         self.inform = nn.Conv2d(features, width, 1)
         self.body = nn.Sequential(*(Residual(width, dilation=(1, 2, 4)[i % 3]) for i in range(depth)))
         self.leave = nn.Conv2d(width, 16 * 3, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        silence(self.leave)
 
     def forward(self, image: Tensor, mask: Tensor, coarse: Tensor, features: Tensor) -> Tensor:
         """`image`, `mask` and the enlarged `coarse` at full size to the whole picture at full size."""
@@ -106,8 +109,8 @@ class Base(nn.Module):
 
     H and W are multiples of 4; the network was trained on crops of 256 x 256 with the face aligned as in
     CelebA, and always looks at the whole crop at 64 x 64 first. Damaged pixels come in as they are and count
-    by 1 - mask. With `refine_depth` 0 the coarse picture, enlarged, is all. The output is limited to [-1, 1]
-    in evaluation only, where no gradient is lost by it.
+    by 1 - mask. The coarse picture, enlarged and brought into line with what is visible, is all with `refine_depth`
+    0. The output is limited to [-1, 1] in evaluation only, where no gradient is lost by it.
     """
 
     def __init__(
@@ -116,10 +119,11 @@ class Base(nn.Module):
         refine_width: int = 40,
         refine_depth: int = 4,
         prior_rank: int = 256,
+        deeper: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
         self.prior = FacePrior(rank=prior_rank)
-        self.coarse = Coarse(widths)
+        self.coarse = Coarse(widths, deeper)
         self.refine = Refine(refine_width, refine_depth, widths[0]) if refine_depth else None
 
     def coarse_picture(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,7 +137,7 @@ class Base(nn.Module):
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         coarse, features = self.coarse_picture(image, mask)
         coarse = F.interpolate(coarse, size=image.shape[2:], mode="bicubic", align_corners=False)
-        whole = coarse if self.refine is None else self.refine(image, mask, coarse, features)
-        if not self.training:
-            whole = whole + carried_in(image - whole, mask, REACH)
+        whole = coarse + carried_in(image - coarse, mask, REACH)
+        if self.refine is not None:
+            whole = self.refine(image, mask, whole, features)
         return whole if self.training else whole.clamp(-1, 1)

@@ -7,30 +7,42 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def silence(layer: nn.Conv2d) -> None:
+    """Let `layer` begin with nothing to say."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 class Residual(nn.Module):
     """Two 3 x 3 convolutions before their activations, added at half strength: (N, C, H, W) to the same.
 
-    Without normalisation, so that colour is never shifted by what else is in the picture.
+    Without normalisation, so that colour is never shifted by what else is in the picture. With `idle` it begins as
+    the identity, so that a trained network can be made deeper without a change of what it draws.
     """
 
-    def __init__(self, channels: int, dilation: int = 1) -> None:
+    def __init__(self, channels: int, dilation: int = 1, idle: bool = False) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        if idle:
+            silence(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + 0.5 * self.second(F.silu(self.first(F.silu(x))))
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over positions (Vaswani et al. 2017), group-normalised, residual."""
+    """Multi-head self-attention over positions (Vaswani et al. 2017), group-normalised, residual; `idle` as above."""
 
-    def __init__(self, channels: int, heads: int = 4) -> None:
+    def __init__(self, channels: int, heads: int = 4, idle: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.GroupNorm(8, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
+        if idle:
+            silence(self.out)
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
