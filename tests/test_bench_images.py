@@ -6,8 +6,10 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from faceinpaint_bench import images, methods, protocols, sources
 from faceinpaint_bench.config import BenchConfig, parse_external
 from faceinpaint_bench.run import run_bench
@@ -17,6 +19,8 @@ from skimage.data import astronaut
 from faceinpaint_cli import metrics
 from faceinpaint_cli.errors import DataError, FaceInpaintError, UsageError
 from faceinpaint_cli.fill import registry
+from faceinpaint_cli.models.checkpoint import save_checkpoint
+from faceinpaint_cli.models.registry import build_generator
 
 FACE = astronaut()[0:200, 130:330]
 
@@ -39,6 +43,28 @@ def bench(folder, out, **settings):
 
 def rows(report):
     return {r["method"]: r for r in report["rows"]}
+
+
+def test_a_network_trained_blind_draws_the_whole_picture_at_its_own_size(folder, tmp_path):
+    torch.manual_seed(1)
+    options = {"width": 4, "blocks": 2}
+    net = build_generator("patchgan-inpaint", **options)
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(path, net.state_dict(), "patchgan-inpaint",
+                    {"options": options, "told": False, "size": 32}, torch.float32)
+    config = BenchConfig(output=tmp_path, data=(folder,), size=64, models=(str(path),),
+                         methods=("generator", "generator (blind)"), protocol="celeba-white-square")
+    given, withheld = methods.build_methods(config)[0]
+    assert withheld.blind and not given.blind
+    case = next(iter(protocols.Cases(config)))
+    filled, whole = given.fill(case), withheld.fill(case)
+    assert (filled[~case.mask] == case.damaged[~case.mask]).all() and (filled[case.mask] == whole[case.mask]).all()
+    assert (whole[~case.mask] != case.damaged[~case.mask]).any()
+    small = cv2.resize(case.damaged.astype(np.float32) / 127.5 - 1, (32, 32), interpolation=cv2.INTER_AREA)
+    with torch.inference_mode():
+        drawn = net.eval()(torch.from_numpy(small).permute(2, 0, 1)[None], torch.zeros(1, 1, 32, 32))[0]
+    large = cv2.resize(drawn.permute(1, 2, 0).numpy(), (64, 64), interpolation=cv2.INTER_CUBIC)
+    assert np.abs((large + 1) * 127.5 - whole).mean() < 1.5
 
 
 def test_figures_are_those_of_the_measures(folder, tmp_path):

@@ -78,6 +78,18 @@ def test_checkpoint_round_trip(tmp_path):
         torch.testing.assert_close(loaded.module(image, mask), net(image, mask), atol=1e-5, rtol=0)
 
 
+def test_a_network_trained_blind_is_kept_from_the_mask(tmp_path):
+    net = build_generator("patchgan-inpaint", width=4, blocks=2)
+    save_checkpoint(tmp_path / "net.safetensors", net.state_dict(), "patchgan-inpaint",
+                    {"options": {"width": 4, "blocks": 2}, "told": False, "size": 128}, torch.float32)
+    loaded = load_generator(tmp_path / "net.safetensors")
+    assert loaded.size == 128 and not loaded.told
+    image, mask = some_input(64)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.module(image, mask), net.eval()(image, torch.zeros_like(mask)))
+        assert not torch.allclose(loaded.module(image, mask), net(image, mask))
+
+
 def test_half_precision_file_is_half_as_large(tmp_path):
     net = build_generator("base")
     for name, dtype in (("a", torch.float16), ("b", torch.float32)):

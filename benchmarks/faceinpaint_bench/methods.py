@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from faceinpaint_bench.config import BenchConfig
@@ -14,6 +16,9 @@ from faceinpaint_bench.sources import decode_rgb, open_source
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import DataError, FaceInpaintError, UsageError
 from faceinpaint_cli.fill.registry import FILLS, get_fill
+
+if TYPE_CHECKING:
+    from faceinpaint_cli.fill.generator import Generator
 
 GENERATOR = "generator"
 BLIND = "generator (blind)"
@@ -104,7 +109,11 @@ def _try(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
 
 
 def _generator(kind: str, model: str, fidelity: float | None, config: BenchConfig) -> Method:
-    """The network alone, on the crop as the protocol makes it, one picture at a time."""
+    """The network alone, on the crop as the protocol makes it, one picture at a time.
+
+    Blind, the localiser says where the hole is; a network that was trained without masks needs none, and what it draws
+    is taken whole.
+    """
     from faceinpaint_cli.fill.generator import Generator
 
     settings = RunConfig(model=model, device=config.device, precision="fp32", batch_size="1",
@@ -115,19 +124,35 @@ def _generator(kind: str, model: str, fidelity: float | None, config: BenchConfi
         name += f" @{fidelity:g}"
 
     def draw(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        drawn = generator.predict([image.astype(np.float32) / 255], [mask])[0]
+        drawn = at_its_size(generator, image, mask)
         result = image.copy()
         result[mask] = np.rint(drawn[mask] * 255).astype(np.uint8)
         return result
 
     if kind == GENERATOR:
         return Method(name, kind, lambda case: draw(case.damaged, case.mask), sha256=generator.sha256)
+    if not generator.told:
+        everywhere = np.ones((config.size, config.size), bool)
+        return Method(name, kind, lambda case: draw(case.damaged, everywhere), blind=True, sha256=generator.sha256)
     try:
         from faceinpaint_cli.damage.localiser import locate_damage
     except ImportError as error:
         raise UsageError(f"--methods {BLIND!r} needs the localiser ({error})") from None
     return Method(name, kind, lambda case: draw(case.damaged, locate_damage([case.damaged])[0] > 0.5),
                   blind=True, sha256=generator.sha256)
+
+
+def at_its_size(generator: Generator, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """What the network draws (H, W, 3) float32 in [0, 1] for `image` (H, W, 3) uint8 and `mask` (H, W) bool, by way of
+    the size of its crops where that is another. A reduced pixel is part of the hole where any of it is."""
+    pixels, hole = image.astype(np.float32) / 255, mask.astype(np.float32)
+    size = (generator.size, generator.size)
+    if size == mask.shape:
+        return generator.predict([pixels], [mask])[0]
+    way = cv2.INTER_AREA if generator.size < min(mask.shape) else cv2.INTER_CUBIC
+    small = np.clip(cv2.resize(pixels, size, interpolation=way), 0, 1)
+    drawn = generator.predict([small], [cv2.resize(hole, size, interpolation=cv2.INTER_AREA) > 0])[0]
+    return np.clip(cv2.resize(drawn, mask.shape[::-1], interpolation=cv2.INTER_CUBIC), 0, 1)
 
 
 def _external(name: str, folder: Path) -> Method:

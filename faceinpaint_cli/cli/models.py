@@ -41,7 +41,7 @@ def show(model: str, progress: bool) -> int:
     loaded = load_generator(model)
     parameters = sum(p.numel() for p in loaded.module.parameters())
     facts = {"name": loaded.name, "sha256": loaded.sha256, "parameters": parameters, "size": loaded.size,
-             "multiple": loaded.multiple, "config": loaded.config}
+             "multiple": loaded.multiple, "told": loaded.told, "config": loaded.config}
     click.echo(json.dumps(facts, indent=2))
     return 0
 

@@ -21,7 +21,7 @@ AUTO_BATCH = {"cpu": 4, "cuda": 32}
 
 
 class Generator:
-    """A loaded generator; `size` is the side of its crops in pixels."""
+    """A loaded generator; `size` is the side of its crops in pixels, `told` whether it makes use of the mask."""
 
     def __init__(self, config: RunConfig) -> None:
         self.device = resolve_device(config.device)
@@ -30,6 +30,7 @@ class Generator:
         if loaded.size % loaded.multiple:
             raise ModelError(f"--model {config.model}: size {loaded.size} is no multiple of {loaded.multiple}")
         self.size = loaded.size
+        self.told = loaded.told
         self.sha256 = loaded.sha256
         auto = config.batch_size == "auto"
         self.batch_size = AUTO_BATCH[self.device.type] if auto else int(config.batch_size)

@@ -27,9 +27,11 @@ ENDS = ("realism", "fidelity")
 class LoadedGenerator:
     """A generator ready for use, in evaluation mode, float32, on the CPU.
 
-    `config` holds `options` (of the network) and what the training run noted; `sha256` is of the file's
-    bytes, for a pair that is mixed of both files' digests in the order realism, fidelity. Pictures handed to `module`
-    have sides that are multiples of `multiple`; crops of `size` are what it was trained on.
+    `config` holds `options` (of the network) and what the training run noted: `size` of its crops where it is not
+    the network's usual one, `told` false where it never saw the mask. `sha256` is of the file's bytes, for a pair that
+    is mixed of both files' digests in the order realism, fidelity. Pictures handed to `module` have sides that are
+    multiples of `multiple`; crops of `size` are what it was trained on. A network that is not `told` the mask ignores
+    the one that it is handed and draws the whole picture from what it is shown.
     """
 
     module: nn.Module
@@ -38,6 +40,7 @@ class LoadedGenerator:
     sha256: str
     multiple: int
     size: int
+    told: bool = True
 
 
 def save_checkpoint(
@@ -103,6 +106,11 @@ def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor], bytes]:
     return name, config, tensors, path.read_bytes()
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The float32 weights in a generator's file, by their names in the network. ModelError as `load_generator`."""
+    return _read(path)[2]
+
+
 def find_model(name_or_path: str | Path) -> list[Path]:
     """The file or pair of files behind a bundled name or a path."""
     text = str(name_or_path)
@@ -151,7 +159,20 @@ def _load(path: Path) -> LoadedGenerator:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{path} does not fit generator {name!r} ({reason}): train it again") from None
     digest = hashlib.sha256(data).hexdigest()
-    return LoadedGenerator(module.eval().requires_grad_(False), name, config, digest, spec.multiple, spec.size)
+    module = module.eval().requires_grad_(False)
+    told, size = config.get("told", True), config.get("size", spec.size)
+    return LoadedGenerator(module if told else Untold(module), name, config, digest, spec.multiple, size, told)
+
+
+class Untold(nn.Module):
+    """A network that was trained without the mask, kept from seeing it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        return self.network(image, torch.zeros_like(mask))
 
 
 class Mixed(nn.Module):

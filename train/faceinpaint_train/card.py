@@ -43,7 +43,9 @@ def write_model(folder: Path, net: nn.Module, recipe: dict[str, Any], facts: dic
     `facts`: step, samples, minutes, train, val, data, and the figures of the last validation.
     """
     model = recipe["model"]
-    config = {"options": model["options"], "recipe": recipe, "facts": facts}
+    config = {"options": model["options"], "told": model["told"], "recipe": recipe, "facts": facts}
+    if model["part"] == "whole":  # a part of `base` may be trained on smaller crops than the whole is used on
+        config["size"] = recipe["data"]["size"]
     state = net.state_dict()
     save_checkpoint(folder / "model.safetensors", state, model["name"], config, torch.float16)
     save_checkpoint(folder / "model-fp32.safetensors", state, model["name"], config, torch.float32)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from faceinpaint_cli.errors import ModelError, OutputError, UsageError
-from faceinpaint_cli.models.checkpoint import load_generator
+from faceinpaint_cli.models.checkpoint import read_weights
 from faceinpaint_train.recipe import Recipe, differing_keys
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def load_initial(net: nn.Module, path: Path) -> None:
     """Start `net` from a run's .ckpt (its averaged weights) or from a .safetensors model of the same network, or of
     a shallower one: blocks that the file lacks stay as they are built (see `idle` in networks/blocks.py). ModelError
     where the file has parts that `net` lacks, or of another shape."""
-    state = load_generator(path).module.state_dict() if path.suffix == ".safetensors" else load_state(path)["ema"]
+    state = read_weights(path) if path.suffix == ".safetensors" else load_state(path)["ema"]
     try:
         foreign = net.load_state_dict(state, strict=False).unexpected_keys
     except RuntimeError as error:
