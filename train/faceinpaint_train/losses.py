@@ -122,7 +122,9 @@ class PerceptualVgg16(nn.Module):
     def forward(self, whole: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
             wanted = self.features(target)
+        made = self.features(whole)
         total = whole.new_zeros(())
-        for (stage, a), (_, b) in zip(self.features(whole), wanted, strict=True):
-            total = total + ((a - b).square() * getattr(self, f"lin{stage}").view(1, -1, 1, 1)).sum(1).mean()
+        with torch.autocast(whole.device.type, enabled=False):
+            for (stage, a), (_, b) in zip(made, wanted, strict=True):
+                total = total + ((a - b).square().movedim(1, -1) @ getattr(self, f"lin{stage}")).mean()
         return total

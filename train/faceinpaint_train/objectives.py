@@ -134,10 +134,12 @@ class Paired(Objective):
         if whole.shape != truth.shape:
             truth = F.interpolate(truth, size=whole.shape[2:], mode="area")
             mask = F.interpolate(mask, size=whole.shape[2:], mode="area")
-        done = torch.lerp(truth, whole, mask)
         terms = {"l1": losses.l1(whole, truth, mask, loss["hole"], loss["rest"])}
         total = terms["l1"]
         figures: dict[str, float] = {}
+        done = torch.lerp(truth, whole, mask)
+        if loss["judge_crop"]:
+            done, truth, mask = losses.hole_crop([done, truth, mask], mask, loss["judge_crop"])
         if self.discriminator is not None and loss["adversarial_weight"] and progress >= loss["adversarial_from"]:
             figures |= self.judge(truth, done, mask)
             with self.autocast():
@@ -150,11 +152,8 @@ class Paired(Objective):
                 terms["features"] = losses.feature_matching([m.float() for m in made], [r.float() for r in real])
                 total = total + loss["features"] * terms["features"]
         if self.perceptual is not None and progress >= loss["perceptual_from"]:
-            pair = [done, truth]
-            if loss["perceptual_crop"]:
-                pair = losses.hole_crop(pair, mask, loss["perceptual_crop"])
             with self.autocast():
-                terms["perceptual"] = self.perceptual(pair[0], pair[1])
+                terms["perceptual"] = self.perceptual(done, truth)
             total = total + loss["perceptual"] * terms["perceptual"]
         figures |= {key: float(value.detach()) for key, value in terms.items()}
         figures["loss"] = float(total.detach())

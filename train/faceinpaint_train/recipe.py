@@ -53,7 +53,7 @@ DEFAULTS: Recipe = {
         "perceptual_from": 0.0,
         "perceptual_layers": 7,
         "perceptual_weights": "",  # safetensors of VGG16; empty: torchvision's
-        "perceptual_crop": 0,  # judge only so many pixels around the hole; 0: all
+        "judge_crop": 0,  # side of the square around the hole that VGG16 and the discriminator look at; 0: all
         "cycle": 0.0,  # unpaired training between damaged and whole faces, with this weight
     },
     "optimiser": {
