@@ -160,7 +160,7 @@ def test_resumed_equals_uninterrupted(optimiser, faces, tmp_path):
     first.run(stop)
     assert first.step == 3
     torch.manual_seed(99)
-    second = Trainer(recipe, faces, tmp_path / "b", Team())
+    second = Trainer(recipe, faces, tmp_path / "b", Team(), begin=False)
     second.resume()
     second.run()
     assert losses(tmp_path / "a") == losses(tmp_path / "b")

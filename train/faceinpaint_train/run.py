@@ -51,7 +51,7 @@ def train(
     cv2.setNumThreads(1)
     with join_team(resolve_device(device)) as team:
         faces = shared_faces(data, recipe["data"]["crop"], cache or folder / "cache", team)
-        trainer = Trainer(recipe, faces, folder, team)
+        trainer = Trainer(recipe, faces, folder, team, begin=not resume)
         if resume:
             trainer.resume()
         if team.leads:

@@ -35,18 +35,18 @@ Progress = Callable[[int, float, dict[str, float]], None]
 
 class Trainer:
     """One run of a recipe on `faces`, in `folder`. `stop` may be set at any time: the step in work is finished,
-    the state saved, and `run` returns."""
+    the state saved, and `run` returns. Without `begin` the weights are left to `resume`: nothing is fitted or read."""
 
-    def __init__(self, recipe: Recipe, faces: FaceSet, folder: Path, team: Team) -> None:
+    def __init__(self, recipe: Recipe, faces: FaceSet, folder: Path, team: Team, begin: bool = True) -> None:
         check_size(recipe)
         self.recipe, self.faces, self.folder, self.team = recipe, faces, folder, team
         torch.manual_seed(recipe["seed"])
         self.objective = build_objective(recipe, team)
         net = self.objective.generator
         model = recipe["model"]
-        if model["init"]:
+        if begin and model["init"]:
             load_initial(net, Path(model["init"]))
-        elif model["prior_faces"]:
+        elif begin and model["prior_faces"]:
             fit_prior(net, faces.train, model["prior_faces"], recipe["seed"])
         team.share(t for m in self.objective.modules.values() for t in m.state_dict().values())
         self.average = build_generator(model["name"], **model["options"]).to(team.device).eval().requires_grad_(False)
