@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from faceinpaint_cli.errors import ModelError
 from faceinpaint_cli.models.checkpoint import bundled_models, load_generator, read_header, save_checkpoint
+from faceinpaint_cli.models.mixed import blurred
 from faceinpaint_cli.models.networks.base import carried_in, without_mesh
 from faceinpaint_cli.models.networks.prior import FacePrior
 from faceinpaint_cli.models.registry import GENERATORS, ModelSpec, build_generator, generator_spec, register
@@ -150,7 +151,7 @@ def test_prior_fit_finds_the_directions():
 
 
 def test_the_pictures_of_a_bundled_pair_are_mixed(tmp_path, monkeypatch):
-    """At the ends one network alone, whatever its options; in between both, weighted by --fidelity."""
+    """At the ends one network alone, whatever its options; in between both, by coarse and fine parts."""
     options = {"widths": [8, 8, 8], "refine_width": 8, "refine_depth": 1, "prior_rank": 4}
     (tmp_path / "weights").mkdir()
     for seed, (end, depth) in enumerate((("realism", 1), ("fidelity", 0))):
@@ -163,12 +164,28 @@ def test_the_pictures_of_a_bundled_pair_are_mixed(tmp_path, monkeypatch):
     assert list(bundled_models()) == ["pair"]
     image, mask = some_input(64)
     with torch.inference_mode():
-        made = {f: load_generator("pair", f).module(image, mask) for f in (0.0, 0.3, 1.0, None)}
+        made = {f: load_generator("pair", f).module(image, mask) for f in (0.0, 0.25, 0.5, 0.75, 1.0, None)}
     assert torch.equal(made[1.0], made[None]) and not torch.equal(made[0.0], made[1.0])
-    torch.testing.assert_close(made[0.3], 0.7 * made[0.0] + 0.3 * made[1.0])
-    assert len({load_generator("pair", f).sha256 for f in (0.0, 0.3, 1.0)}) == 3
+    difference = made[0.0] - made[1.0]
+    low = blurred(difference, 1.0)
+    torch.testing.assert_close(made[0.75], made[1.0] + 0.5 * (difference - low))
+    torch.testing.assert_close(made[0.5], made[1.0] + difference - low)
+    torch.testing.assert_close(made[0.25], made[0.0] - 0.5 * low)
+    assert len({load_generator("pair", f).sha256 for f in (0.0, 0.5, 1.0)}) == 3
     with pytest.raises(ModelError, match="--fidelity must be from 0 to 1"):
         load_generator("pair", 1.5)
+
+
+def test_blurred_keeps_slow_changes_and_sums():
+    ramp = torch.linspace(-1, 1, 64).expand(1, 2, 64, 64)
+    torch.testing.assert_close(blurred(ramp, 2.0)[..., 8:-8], ramp[..., 8:-8])
+    dot = torch.zeros(1, 1, 33, 33)
+    dot[..., 16, 16] = 1
+    spread = blurred(dot, 2.0)[0, 0]
+    across = torch.arange(33.0) - 16
+    assert spread.sum().item() == pytest.approx(1, abs=1e-5)
+    assert (spread.sum(0) * across**2).sum().item() == pytest.approx(4, rel=0.05)
+    torch.testing.assert_close(spread, spread.T)
 
 
 def test_no_mesh_is_left_of_what_repeats_from_cell_to_cell():

@@ -29,7 +29,7 @@ from faceinpaint_cli.models.registry import GENERATORS, build_generator
 
 torch.set_num_threads(1)
 
-SMALL = {"base": {"widths": [8, 8, 8], "refine_width": 8, "refine_depth": 1, "prior_rank": 4},
+SMALL = {"base": {"widths": [8, 8, 8], "deeper": [0, 0], "refine_width": 8, "refine_depth": 1, "prior_rank": 4},
          "pix2pix": {"width": 4}, "pix2pix-attn": {"width": 4}}
 TINY = {"width": 4, "blocks": 2}
 LINEAGE = ["pix2pix", "pix2pix-attn", "patchgan-inpaint", "cyclegan-attn", "sagan-inpaint", "base-coarse", "base"]

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from faceinpaint_cli.errors import ModelError
+from faceinpaint_cli.models.mixed import Mixed
 from faceinpaint_cli.models.registry import build_generator, generator_spec
 
 FORMAT = "faceinpaint-generator-1"
@@ -173,15 +174,3 @@ class Untold(nn.Module):
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         return self.network(image, torch.zeros_like(mask))
-
-
-class Mixed(nn.Module):
-    """Two generators' pictures, mixed: `share` of the faithful one's. (The mean of the two networks' weights is
-    worse than either: see train/EXPERIMENTS.md.)"""
-
-    def __init__(self, realistic: nn.Module, faithful: nn.Module, share: float) -> None:
-        super().__init__()
-        self.realistic, self.faithful, self.share = realistic, faithful, share
-
-    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        return torch.lerp(self.realistic(image, mask), self.faithful(image, mask), self.share)

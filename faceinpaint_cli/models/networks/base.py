@@ -116,10 +116,10 @@ class Base(nn.Module):
     def __init__(
         self,
         widths: tuple[int, int, int] = (48, 96, 256),
-        refine_width: int = 40,
-        refine_depth: int = 4,
+        refine_width: int = 64,
+        refine_depth: int = 5,
         prior_rank: int = 256,
-        deeper: tuple[int, int] = (0, 0),
+        deeper: tuple[int, int] = (1, 2),
     ) -> None:
         super().__init__()
         self.prior = FacePrior(rank=prior_rank)
