@@ -251,7 +251,8 @@ class _Group:
         lost = np.ones((heading.sps.mb_height * 16, heading.sps.mb_width * 16), bool)
         if decoded is not None and coded.onset is not None:
             lost = np.kron(lost_macroblocks(heading, coded.onset, said), np.ones((16, 16), bool))
-        before, behind, after = ([n for n in near if n.planes[0].shape == lost.shape] for near in (before, behind, after))
+        before, behind, after = (
+            [n for n in near if n.planes[0].shape == lost.shape] for near in (before, behind, after))
         planes = decoded.planes if decoded and decoded.planes[0].shape == lost.shape else None
         return Lost(coded.pts, planes, lost, before, behind, after)
 
