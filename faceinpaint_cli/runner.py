@@ -69,7 +69,7 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
         finally:
             if config.report:
                 write_report(Path(config.report), config, results, perf_counter() - start)
-    click.echo(f"{_summary(results)} in {perf_counter() - start:.1f} s")
+    click.echo(f"{_summary(results)} in {perf_counter() - start:.1f} s{_of_videos(results)}")
     return int(any(result.status == "failed" for result in results))
 
 
@@ -213,3 +213,10 @@ def _summary(results: Sequence[JobResult]) -> str:
     parts = [f"{status['done']} done{note}"]
     parts += [f"{status[name]} {name}" for name in ("failed", "skipped") if status[name]]
     return ", ".join(parts)
+
+
+def _of_videos(results: Sequence[JobResult]) -> str:
+    """What was found in videos, since their pictures are not looked at one by one as photographs are."""
+    frames, damaged, filled = (sum(getattr(result, name) for result in results if result.kind == "video")
+                               for name in ("frames", "frames_damaged", "frames_filled"))
+    return f"; of {frames} frames of video {damaged} were damaged or masked, {filled} were filled" if damaged else ""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from faceinpaint_cli.errors import DeviceError
+from faceinpaint_cli.faces.alignment import covered
 from faceinpaint_cli.models.device import resolve_device, threads
 from faceinpaint_cli.types import Face
 
@@ -118,6 +119,30 @@ def detect_hidden(detector: FaceDetector, images: Sequence[np.ndarray],
             if all(overlap(hidden.box, other.box) < SAME_FACE for other in found[i]):
                 found[i].append(hidden)
     return found
+
+
+def detect_again(detector: FaceDetector, filled: Sequence[np.ndarray], masks: Sequence[np.ndarray],
+                 faces: Sequence[Sequence[Face]]) -> list[list[Face]]:
+    """The faces of each picture, those with landmarks in the hole (HW bool) as they are seen once it is filled.
+
+    `filled` (HWC uint8 RGB) are the pictures with a first fill. White paint or a smooth patch over half a face draws
+    the detector's landmarks towards its edges; a drawn face does not, and it leans on what is visible around it.
+    What is then found over a hole replaces what was known of that face, or is new.
+    """
+    result = []
+    for mask, known, seen in zip(masks, faces, detector.detect(filled), strict=True):
+        sure = [face for face in known if not covered(face.landmarks, mask).any()]
+        better = [replace(face, source="hidden") for face in seen if covered(face.landmarks, mask).any()
+                  and all(overlap(face.box, other.box) < SAME_FACE for other in sure)]
+        unseen = [face for face in known if covered(face.landmarks, mask).any()
+                  and all(overlap(face.box, other.box) < SAME_FACE / 2 for other in better)]
+        result.append(sure + better + unseen)
+    return result
+
+
+def doubtful(mask: np.ndarray, faces: Sequence[Face]) -> bool:
+    """Whether the hole of `mask` (HW bool) hides a landmark of a face, or may hide a face."""
+    return any(covered(face.landmarks, mask).any() for face in faces) or unexplained(mask, faces)
 
 
 def unexplained(mask: np.ndarray, faces: Sequence[Face]) -> bool:
