@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import cv2
@@ -32,6 +32,9 @@ BATCH_PIXELS = 4_000_000
 MIN_SCORE = 0.9
 SAME_FACE = 0.4
 """Boxes with a larger intersection over union are the same face."""
+
+Fill = Callable[[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[Sequence[Face]]], list[np.ndarray]]
+"""Takes pictures (HWC uint8 RGB), their holes (HW bool) and the faces in them; returns the pictures, filled."""
 
 HIDDEN_SIDE = 512
 """Longer side of the quick fill in which hidden faces are looked for."""
@@ -121,6 +124,22 @@ def detect_hidden(detector: FaceDetector, images: Sequence[np.ndarray],
     return found
 
 
+def detect_behind(detector: FaceDetector, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], fill: Fill,
+                  looks: int) -> list[list[Face]]:
+    """As `detect_hidden`, and then again, `looks` times, on what `fill` makes of the pictures with the faces found so
+    far, where the hole hides landmarks or may hide the only face."""
+    faces = detect_hidden(detector, images, masks)
+    for _ in range(looks):
+        again = [i for i, mask in enumerate(masks) if _doubtful(mask, faces[i])]
+        if not again:
+            break
+        holes, known = [masks[i] for i in again], [faces[i] for i in again]
+        filled = fill([images[i] for i in again], holes, known)
+        for i, found in zip(again, detect_again(detector, filled, holes, known), strict=True):
+            faces[i] = found
+    return faces
+
+
 def detect_again(detector: FaceDetector, filled: Sequence[np.ndarray], masks: Sequence[np.ndarray],
                  faces: Sequence[Sequence[Face]]) -> list[list[Face]]:
     """The faces of each picture, those with landmarks in the hole (HW bool) as they are seen once it is filled.
@@ -140,9 +159,9 @@ def detect_again(detector: FaceDetector, filled: Sequence[np.ndarray], masks: Se
     return result
 
 
-def doubtful(mask: np.ndarray, faces: Sequence[Face]) -> bool:
-    """Whether the hole of `mask` (HW bool) hides a landmark of a face, or may hide a face."""
-    return any(covered(face.landmarks, mask).any() for face in faces) or unexplained(mask, faces)
+def _doubtful(mask: np.ndarray, faces: Sequence[Face]) -> bool:
+    """Whether the hole of `mask` (HW bool) hides landmarks, or may hide a face where none is found."""
+    return not faces or any(covered(face.landmarks, mask).any() for face in faces)
 
 
 def unexplained(mask: np.ndarray, faces: Sequence[Face]) -> bool:

@@ -14,8 +14,7 @@ import numpy as np
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import FaceInpaintError, describe
-from faceinpaint_cli.faces.detector import detect_again, detect_hidden, doubtful
-from faceinpaint_cli.fill.filler import FillItem
+from faceinpaint_cli.faces.detector import detect_behind
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.images import Picture, read_image, write_image
 from faceinpaint_cli.media.planes import eight_bit
@@ -77,22 +76,15 @@ def repair_pictures(images: Sequence[np.ndarray], masks: Sequence[np.ndarray | N
     for image, mask, look in zip(images, masks, looks, strict=True):
         found = next(located) if look else np.zeros(image.shape[:2], bool)
         full.append(found if mask is None else mask | found)
-    results = [Repaired(image, mask, ()) for image, mask in zip(images, full, strict=True)]
     todo = [i for i, mask in enumerate(full) if mask.any()]
+    holes = [full[i] for i in todo]
     faces: Sequence[Sequence[Face]] = [()] * len(todo)
     if stages.needs_faces and todo:
-        faces = detect_hidden(stages.detector, [eight_bit(images[i]) for i in todo], [full[i] for i in todo])
-    for looked in range(1 + LOOKS):
-        if not todo:
-            break
-        filled = stages.filler.fill([FillItem(images[i], full[i], known) for i, known in zip(todo, faces, strict=True)])
-        for i, image, known in zip(todo, filled, faces, strict=True):
-            results[i] = Repaired(image, full[i], known)
-        if not stages.needs_faces or looked == LOOKS:
-            break
-        todo = [i for i in todo if doubtful(full[i], results[i].faces)]
-        faces = detect_again(stages.detector, [eight_bit(results[i].image) for i in todo], [full[i] for i in todo],
-                             [results[i].faces for i in todo])
+        faces = detect_behind(stages.detector, [eight_bit(images[i]) for i in todo], holes, stages.fill, LOOKS)
+    filled = stages.fill([images[i] for i in todo], holes, faces) if todo else []
+    results = [Repaired(image, mask, ()) for image, mask in zip(images, full, strict=True)]
+    for i, image, known in zip(todo, filled, faces, strict=True):
+        results[i] = Repaired(image, full[i], known)
     return results
 
 
