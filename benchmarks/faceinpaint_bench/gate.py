@@ -43,7 +43,8 @@ def read_baseline(path: Path, flag: str = "--gate") -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{flag} {path} is not a readable bench.json ({error})") from None
+        raise DataError(f"{flag} {path} is not a readable bench.json ({error}); "
+                        "write one with --update-baseline") from None
     if not isinstance(report, dict) or report.get("schema") != SCHEMA or not isinstance(report.get("rows"), list):
         raise DataError(f"{flag} {path} is not a bench.json of schema {SCHEMA}")
     return report
