@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -39,9 +39,10 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
     """
     own = [Path(name) for name in (config.mask, config.report, config.html) if name]
     jobs = _of_shard(discover(inputs, output, exclude=own), config)
-    pending, skipped = _split_existing(jobs, config)
+    broken = [job for job in jobs if job.error]
+    pending, skipped = _split_existing([job for job in jobs if not job.error], config)
     if config.dry_run:
-        click.echo(json.dumps(plan(pending, skipped, config), indent=2))
+        click.echo(json.dumps(plan([*broken, *pending], skipped, config), indent=2))
         return 0
     folder = output if _is_folder_run(jobs, output) else None
     _check_saved_config(folder, config)
@@ -53,8 +54,10 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
             _save_config(folder, config)
         results = [_skipped(job, config) for job in skipped]
         start = perf_counter()
+        if config.report:  # now, so that a place that cannot be written to is not found out after hours of work
+            write_report(Path(config.report), config, results, 0.0)
         try:
-            for result in _do(pending, config, stages, progress):
+            for result in chain(map(_broken, broken), _do(pending, config, stages, progress)):
                 results.append(result)
                 if result.status == "failed":
                     error = result.error or ""
@@ -66,7 +69,7 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
         finally:
             if config.report:
                 write_report(Path(config.report), config, results, perf_counter() - start)
-    click.echo(f"{_summary(results)} in {perf_counter() - start:.1f} s")
+    click.echo(f"{_summary(results)} in {perf_counter() - start:.1f} s{_of_videos(results)}")
     return int(any(result.status == "failed" for result in results))
 
 
@@ -76,7 +79,9 @@ def plan(pending: Sequence[Job], skipped: Sequence[Job], config: RunConfig) -> d
     for job in [*pending, *skipped]:
         entry: dict[str, Any] = {"input": str(job.input), "output": str(job.output), "kind": job.kind,
                                  "action": "skip" if job in skipped else "do"}
-        if job.kind == "video" and config.looks_for_damage:
+        if job.error:
+            entry["error"] = job.error
+        elif job.kind == "video" and config.looks_for_damage:
             from faceinpaint_cli.damage.evidence import diagnose
 
             try:
@@ -159,6 +164,10 @@ def _check_before_work(jobs: Sequence[Job], config: RunConfig, stages: Stages) -
         _ = stages.filler
 
 
+def _broken(job: Job) -> JobResult:
+    return JobResult(str(job.input), str(job.output), job.kind, "failed", job.error)
+
+
 def _skipped(job: Job, config: RunConfig) -> JobResult:
     return JobResult(str(job.input), str(job.output), job.kind, "skipped", method=config.method)
 
@@ -199,6 +208,15 @@ def _do_videos(jobs: Sequence[Job], config: RunConfig, stages: Stages, progress:
 
 def _summary(results: Sequence[JobResult]) -> str:
     status = Counter(result.status for result in results)
-    parts = [f"{status['done']} done"]
+    copied = sum(result.status == "done" and result.method == "copy" for result in results)
+    note = f" ({copied} copied, with nothing to fill)" if copied else ""
+    parts = [f"{status['done']} done{note}"]
     parts += [f"{status[name]} {name}" for name in ("failed", "skipped") if status[name]]
     return ", ".join(parts)
+
+
+def _of_videos(results: Sequence[JobResult]) -> str:
+    """What was found in videos, since their pictures are not looked at one by one as photographs are."""
+    frames, damaged, filled = (sum(getattr(result, name) for result in results if result.kind == "video")
+                               for name in ("frames", "frames_damaged", "frames_filled"))
+    return f"; of {frames} frames of video {damaged} were damaged or masked, {filled} were filled" if damaged else ""

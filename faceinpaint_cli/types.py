@@ -17,13 +17,15 @@ Status = Literal["done", "failed", "skipped"]
 class Job:
     """One input and the output it becomes.
 
-    `relative` is the path below the folder that was given (or the bare name), used to match masks by stem.
+    `relative` is the path below the folder that was given (or the bare name), used to match masks by stem. `error`
+    says why it cannot be done where that is known beforehand (an input that is not there or may not be read).
     """
 
     input: Path
     output: Path
     kind: Kind
     relative: Path
+    error: str | None = None
 
 
 @dataclass(frozen=True)

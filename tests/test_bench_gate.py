@@ -1,6 +1,7 @@
 """The gate: silent for the same figures, and heard for worse ones."""
 
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from click.testing import CliRunner
 from faceinpaint_bench import gate
 from faceinpaint_bench.config import BenchConfig
+from faceinpaint_bench.report import FEWEST, pair_lines, to_junit
 from faceinpaint_bench.run import run_bench
 from PIL import Image
 from skimage.data import astronaut
@@ -132,3 +134,21 @@ def test_the_stored_baseline_is_of_the_default_suite():
         stored = gate.read_baseline(path)
         assert {"ns", "telea", "efros-leung", "patchmatch", "generator"} <= {r["method"] for r in stored["rows"]}
         assert stored["protocol"]["dataset"] == "samples"
+
+
+def test_junit_names_the_row_that_is_worse_and_no_other():
+    rows = [report(method="generator")["rows"][0], report(method="generator @0")["rows"][0]]
+    now = report() | {"rows": rows, "left_out": {"patchmatch": "needs patchmatch"}}
+    now["regressions"] = gate.regressions({**now, "rows": [rows[0], rows[1] | {"psnr": 10.0}]}, now,
+                                          gate.parse_tolerance(""))
+    suite = ElementTree.fromstring(to_junit(now))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "1")
+    failed = [case.get("name") for case in suite if case.find("failure") is not None]
+    assert failed == ["generator @0 given"]
+
+
+def test_few_pictures_make_nothing_better():
+    pair = {"a": "x", "b": "y", "measure": "psnr_hole", "mean": 9.9, "ci95": [9.9, 9.9]}
+    [few], [enough] = (pair_lines({"pairs": [pair | {"n": n}]}) for n in (FEWEST - 1, FEWEST))
+    assert "better than" not in few and "too few" in few and "+9.90" in few
+    assert "x is better than y" in enough

@@ -80,6 +80,21 @@ def test_bad_inputs_are_named_and_the_others_done(photos, tmp_path):
     assert written == ["faceinpaint-run.json", "x.png", "x.png", "y.png", "z.bmp"]
 
 
+def test_an_input_that_is_not_there_is_named_and_the_others_done(photos, tmp_path):
+    _, err = faceinpaint("run", photos / "gone.png", photos / "y.png", "-o", tmp_path / "out", *BOX,
+                         "--report", tmp_path / "r.json", expect=1)
+    assert "gone.png does not exist" in err and len(err.strip().splitlines()) == 1
+    assert (tmp_path / "out/y.png").exists()
+    totals = json.loads((tmp_path / "r.json").read_text())["totals"]
+    assert (totals["done"], totals["failed"]) == (1, 1)
+
+
+def test_a_report_that_cannot_be_written_is_said_before_any_work(photos, tmp_path):
+    (tmp_path / "r.json").mkdir()
+    _, err = faceinpaint("run", photos, "-o", tmp_path / "out", *BOX, "--report", tmp_path / "r.json", expect=1)
+    assert "r.json" in err and not list((tmp_path / "out").rglob("*.png"))
+
+
 def test_existing_outputs(photos, tmp_path):
     run = ("run", photos, "-o", tmp_path / "out", *BOX)
     faceinpaint(*run)
@@ -121,7 +136,8 @@ def test_previews_and_page(photos, tmp_path):
 def test_an_empty_mask_copies_the_file(photos, tmp_path):
     mask = tmp_path / "black.png"
     Image.new("L", (64, 48)).save(mask)
-    faceinpaint("run", photos / "y.png", "-o", tmp_path / "o.png", "--mask", mask, "--method", "telea")
+    out, _ = faceinpaint("run", photos / "y.png", "-o", tmp_path / "o.png", "--mask", mask, "--method", "telea")
+    assert out.startswith("1 done (1 copied, with nothing to fill)")
     assert (tmp_path / "o.png").read_bytes() == (photos / "y.png").read_bytes()
 
 

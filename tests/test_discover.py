@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from faceinpaint_cli.errors import InputError, UsageError
+from faceinpaint_cli.errors import UsageError
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.discover import discover, kind_of
 
@@ -145,10 +145,24 @@ def test_a_folder_that_cannot_be_listed(tree, tmp_path, monkeypatch):
     else:
         (tree / "sub" / "deep").chmod(0)
     try:
-        with pytest.raises(InputError, match=r"cannot list folder .*deep: Permission denied"):
-            discover([tree], tmp_path / "out")
+        jobs = discover([tree], tmp_path / "out")
     finally:
         (tree / "sub" / "deep").chmod(0o700)
+    assert [job.relative.as_posix() for job in jobs if not job.error] == ["a.jpg", "b.PNG", "sub/c.webp"]
+    (failed,) = [job for job in jobs if job.error]
+    assert "deep: Permission denied" in failed.error and failed.input == tree / "sub" / "deep"
+
+
+def test_a_file_that_is_not_there_does_not_stop_the_others(tree, tmp_path):
+    jobs = discover([tree / "gone.png", tree / "a.jpg", tree / "notes.txt"], tmp_path / "out")
+    assert [bool(job.error) for job in jobs] == [True, False, True]
+    assert "does not exist" in jobs[0].error and "neither a picture" in jobs[2].error
+
+
+def test_a_folder_named_like_a_file_is_refused_for_several_inputs(tree, tmp_path):
+    with pytest.raises(UsageError, match=r"named like a file \(.png\)"):
+        discover([tree / "a.jpg", tree / "b.PNG"], tmp_path / "one.png")
+    assert not (tmp_path / "one.png").exists()
 
 
 def test_kinds_are_told_by_suffix_in_any_case():

@@ -6,7 +6,14 @@ import torch
 from skimage import data
 
 from faceinpaint_cli.errors import DeviceError
-from faceinpaint_cli.faces.detector import FaceDetector, detect_hidden, overlap, unexplained
+from faceinpaint_cli.faces.detector import (
+    FaceDetector,
+    detect_again,
+    detect_behind,
+    detect_hidden,
+    overlap,
+    unexplained,
+)
 from faceinpaint_cli.models.device import resolve_device, resolve_precision, threads
 
 FACE = np.array([180, 60, 268, 172])
@@ -94,3 +101,30 @@ def test_devices():
     with threads(1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+def test_a_filled_picture_tells_more_of_a_hidden_face_than_the_painted_one(detector, portrait):
+    """White paint draws the landmarks aside; a good fill (here the best there is) does not."""
+    true = detector.detect([portrait])[0][0]
+    mask = np.zeros(portrait.shape[:2], bool)
+    mask[105:175, 195:255] = True
+    painted = np.where(mask[..., None], np.uint8(255), portrait)
+    [known] = detect_hidden(detector, [painted], [mask])
+    [[face]] = detect_behind(detector, [painted], [mask], lambda images, masks, faces: [portrait], 1)
+    assert face.source == "hidden"
+    assert np.abs(face.landmarks - true.landmarks).max() < 1
+    assert not known or np.abs(known[0].landmarks - true.landmarks).max() > 3
+
+
+def no_fill(images, masks, faces):
+    raise AssertionError("nothing is hidden")
+
+
+def test_looking_again_leaves_what_was_seen_and_loses_no_face(detector, portrait):
+    [known] = detector.detect([portrait])
+    beside, over = (np.zeros(portrait.shape[:2], bool) for _ in range(2))
+    beside[300:400, 300:400] = True
+    over[105:175, 195:255] = True
+    assert detect_again(detector, [portrait], [beside], [known])[0][0] is known[0]
+    assert detect_again(detector, [np.zeros_like(portrait)], [over], [known]) == [known]
+    assert detect_behind(detector, [portrait], [beside], no_fill, 1)[0][0].source == "detected"

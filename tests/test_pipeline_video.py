@@ -332,6 +332,18 @@ def test_bad_input_is_one_clear_line(kind, said, tmp_path):
     assert names(tmp_path) == before
 
 
+def test_a_changing_size_is_told_where_damage_is_looked_for(tmp_path):
+    """Joined transport streams look damaged where the times start anew, next to pictures of another size."""
+    parts = [make_clip(tmp_path / f"{i}.ts", audio=None, frames=10, size=(64 + 32 * i, 80), options={"bf": "3"})
+             for i in range(2)]
+    source = tmp_path / "joined.ts"
+    source.write_bytes(b"".join(p.read_bytes() for p in parts))
+    config = RunConfig()
+    with pytest.raises(FaceInpaintError, match="its picture changes from 64 x 80 to 96 x 80"):
+        repair_video(Job(source, tmp_path / "out.ts", "video", Path(source.name)), config, Stages(config), None)
+    assert not (tmp_path / "out.ts").exists()
+
+
 def test_broken_off_matroska_is_repaired_as_far_as_it_goes(tmp_path):
     whole = make_clip(tmp_path / "whole.mkv")
     source = tmp_path / "cut.mkv"

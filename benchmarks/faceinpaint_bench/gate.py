@@ -43,7 +43,8 @@ def read_baseline(path: Path, flag: str = "--gate") -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{flag} {path} is not a readable bench.json ({error})") from None
+        raise DataError(f"{flag} {path} is not a readable bench.json ({error}); "
+                        "write one with --update-baseline") from None
     if not isinstance(report, dict) or report.get("schema") != SCHEMA or not isinstance(report.get("rows"), list):
         raise DataError(f"{flag} {path} is not a bench.json of schema {SCHEMA}")
     return report
@@ -70,7 +71,7 @@ def regressions(report: dict[str, Any], baseline: dict[str, Any], tolerance: dic
     for old in baseline["rows"]:
         if named and old.get("kind", old["method"]) not in (*named, "external"):
             continue
-        label = " ".join(str(v) for v in _key(old) if v is not None)
+        label = label_of(old)
         new = rows.get(_key(old))
         if new is None:
             why = report.get("left_out", {}).get(old["method"])
@@ -95,6 +96,11 @@ def _worse(label: str, field: str, old: float, new: float | None, tolerance: tup
         return []
     limit = f"{amount:.0%}" if share else f"{amount:g}"
     return [f"{label}: {field} {old:.4f} -> {new:.4f}, worse by {loss:.4f} (allowed {limit})"]
+
+
+def label_of(row: dict[str, Any]) -> str:
+    """What a line of `regressions` about this row begins with, before its colon."""
+    return " ".join(str(v) for v in _key(row) if v is not None)
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -9,6 +9,8 @@ import json
 from typing import Any
 from xml.etree import ElementTree
 
+from faceinpaint_bench.gate import label_of
+
 COLUMNS = {
     "psnr": ("PSNR", "{:.2f}"), "psnr_hole": ("PSNR hole", "{:.2f}"), "ssim": ("SSIM", "{:.4f}"),
     "ssim_hole": ("SSIM hole", "{:.4f}"), "lpips": ("LPIPS", "{:.4f}"), "identity": ("identity", "{:.3f}"),
@@ -19,6 +21,8 @@ COLUMNS = {
     "memory_mib": ("memory MiB", "{:.0f}"), "frame_errors": ("frames off", "{:d}"),
     "sync_errors": ("times off", "{:d}"), "ms_per_image": ("ms", "{:.1f}"),
 }
+FEWEST = 5
+"""Pictures below which no interval is shown: resampling so few only gives back their smallest and largest figure."""
 IDENTITY = ("method", "stage", "clip", "codec", "branch", "size", "mask")
 
 
@@ -45,7 +49,7 @@ def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
         cells += ["-" if r.get(k) is None else COLUMNS[k][1].format(r[k]) for k in measures]
         if spread:
             low, high = r.get("spread", {}).get("psnr_hole", {}).get("ci95", (None, None))
-            cells.append("-" if low is None else f"{low:.2f} to {high:.2f}")
+            cells.append("-" if low is None or r["n"] < FEWEST else f"{low:.2f} to {high:.2f}")
         if counted:
             cells.append(count(r))
         body.append(cells)
@@ -100,10 +104,15 @@ def notes(report: dict[str, Any]) -> list[str]:
 
 
 def pair_lines(report: dict[str, Any], measure: str = "psnr_hole") -> list[str]:
-    """'a is better than b' for each pair, only where the interval of the difference excludes zero."""
+    """'a is better than b' for each pair, only where the interval of the difference excludes zero; of few pictures
+    the difference alone."""
     lines = []
     for p in report.get("pairs", []):
         if p["measure"] != measure:
+            continue
+        if p["n"] < FEWEST:
+            lines.append(f"{p['a']} minus {p['b']}: {p['mean']:+.2f} dB in the hole "
+                         f"(n = {p['n']}, too few to say which is better)")
             continue
         low, high = p["ci95"]
         verdict = "better than" if low > 0 else "worse than" if high < 0 else "not shown to differ from"
@@ -146,7 +155,7 @@ def to_csv(scores: dict[str, dict[str, dict[str, float]]], holes: dict[str, str]
 
 
 def to_junit(report: dict[str, Any]) -> str:
-    """A test for each row, failed where pictures failed or the gate found it worse."""
+    """A test for each row, failed where pictures failed or the gate found it worse; what was left out is skipped."""
     bad = report.get("regressions", [])
     suite = ElementTree.Element("testsuite", name=f"faceinpaint bench {report['suite']}")
     failures = 0
@@ -155,7 +164,7 @@ def to_junit(report: dict[str, Any]) -> str:
     for row in rows:
         name = " ".join(str(row[k]) for k in IDENTITY if row.get(k) is not None)
         test = ElementTree.SubElement(suite, "testcase", classname=f"bench.{report['suite']}", name=name)
-        mine = [line for line in bad if line.split(":")[0].startswith(row["method"])]
+        mine = [line for line in bad if line.startswith(f"{label_of(row)}: ")]
         taken.update(mine)
         lines = mine + [f"{f['name']}: {f['error']}" for f in row.get("failed", [])]
         if lines:
@@ -165,6 +174,11 @@ def to_junit(report: dict[str, Any]) -> str:
     for line in rest:
         test = ElementTree.SubElement(suite, "testcase", classname="bench.gate", name=line.split(":")[0])
         ElementTree.SubElement(test, "failure", message=line)
-    suite.set("tests", str(len(rows) + len(rest)))
+    left_out = report.get("left_out", {})
+    for name, why in left_out.items():
+        test = ElementTree.SubElement(suite, "testcase", classname=f"bench.{report['suite']}", name=name)
+        ElementTree.SubElement(test, "skipped", message=why)
+    suite.set("tests", str(len(rows) + len(rest) + len(left_out)))
     suite.set("failures", str(failures + len(rest)))
+    suite.set("skipped", str(len(left_out)))
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

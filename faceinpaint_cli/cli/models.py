@@ -14,7 +14,7 @@ def command() -> None:
     """List, show and export models."""
 
 
-@command.command("list", context_settings=HELP_NAMES)
+@command.command("list", context_settings=HELP_NAMES, short_help="Networks, and which have weights in the package.")
 @common_options
 def list_models(progress: bool) -> int:
     """One line for each network, and whether weights for it are in the package."""

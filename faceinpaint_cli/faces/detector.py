@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import cv2
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from faceinpaint_cli.errors import DeviceError
+from faceinpaint_cli.faces.alignment import covered
 from faceinpaint_cli.models.device import resolve_device, threads
 from faceinpaint_cli.types import Face
 
@@ -31,6 +32,9 @@ BATCH_PIXELS = 4_000_000
 MIN_SCORE = 0.9
 SAME_FACE = 0.4
 """Boxes with a larger intersection over union are the same face."""
+
+Fill = Callable[[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[Sequence[Face]]], list[np.ndarray]]
+"""Takes pictures (HWC uint8 RGB), their holes (HW bool) and the faces in them; returns the pictures, filled."""
 
 HIDDEN_SIDE = 512
 """Longer side of the quick fill in which hidden faces are looked for."""
@@ -118,6 +122,46 @@ def detect_hidden(detector: FaceDetector, images: Sequence[np.ndarray],
             if all(overlap(hidden.box, other.box) < SAME_FACE for other in found[i]):
                 found[i].append(hidden)
     return found
+
+
+def detect_behind(detector: FaceDetector, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], fill: Fill,
+                  looks: int) -> list[list[Face]]:
+    """As `detect_hidden`, and then again, `looks` times, on what `fill` makes of the pictures with the faces found so
+    far, where the hole hides landmarks or may hide the only face."""
+    faces = detect_hidden(detector, images, masks)
+    for _ in range(looks):
+        again = [i for i, mask in enumerate(masks) if _doubtful(mask, faces[i])]
+        if not again:
+            break
+        holes, known = [masks[i] for i in again], [faces[i] for i in again]
+        filled = fill([images[i] for i in again], holes, known)
+        for i, found in zip(again, detect_again(detector, filled, holes, known), strict=True):
+            faces[i] = found
+    return faces
+
+
+def detect_again(detector: FaceDetector, filled: Sequence[np.ndarray], masks: Sequence[np.ndarray],
+                 faces: Sequence[Sequence[Face]]) -> list[list[Face]]:
+    """The faces of each picture, those with landmarks in the hole (HW bool) as they are seen once it is filled.
+
+    `filled` (HWC uint8 RGB) are the pictures with a first fill. White paint or a smooth patch over half a face draws
+    the detector's landmarks towards its edges; a drawn face does not, and it leans on what is visible around it.
+    What is then found over a hole replaces what was known of that face, or is new.
+    """
+    result = []
+    for mask, known, seen in zip(masks, faces, detector.detect(filled), strict=True):
+        sure = [face for face in known if not covered(face.landmarks, mask).any()]
+        better = [replace(face, source="hidden") for face in seen if covered(face.landmarks, mask).any()
+                  and all(overlap(face.box, other.box) < SAME_FACE for other in sure)]
+        unseen = [face for face in known if covered(face.landmarks, mask).any()
+                  and all(overlap(face.box, other.box) < SAME_FACE / 2 for other in better)]
+        result.append(sure + better + unseen)
+    return result
+
+
+def _doubtful(mask: np.ndarray, faces: Sequence[Face]) -> bool:
+    """Whether the hole of `mask` (HW bool) hides landmarks, or may hide a face where none is found."""
+    return not faces or any(covered(face.landmarks, mask).any() for face in faces)
 
 
 def unexplained(mask: np.ndarray, faces: Sequence[Face]) -> bool:

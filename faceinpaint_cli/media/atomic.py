@@ -48,7 +48,7 @@ def is_temporary(path: Path) -> bool:
 
 def _create_beside(target: Path) -> Path:
     if target.is_dir():
-        raise OutputError(f"cannot write {target}: a folder of that name exists; choose another --output")
+        raise OutputError(f"cannot write {target}: a folder of that name exists; write it elsewhere")
     tail = f"{TEMPORARY_MARK}{secrets.token_hex(4)}.tmp{target.suffix}"
     stem = os.fsencode(target.stem)[: _NAME_BYTES - 1 - len(os.fsencode(tail))]
     temporary = target.parent / f".{stem.decode(errors='ignore')}{tail}"
@@ -89,5 +89,5 @@ def _remove(temporary: Path) -> None:
 
 
 def _cannot_write(target: Path, e: OSError) -> OutputError:
-    remedy = "free some space" if e.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another --output"
+    remedy = "free some space" if e.errno in (errno.ENOSPC, errno.EDQUOT) else "write it elsewhere"
     return OutputError(f"cannot write {target}: {e.strerror or e}; {remedy}")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from faceinpaint_cli.errors import InputError, UsageError
+from faceinpaint_cli.errors import OutputError, UsageError
 from faceinpaint_cli.types import Job, Kind
 
 IMAGE_FORMATS = {
@@ -39,28 +39,38 @@ def discover(inputs: Sequence[Path], output: Path, exclude: Sequence[Path] = ())
     kinds, `output` itself and the files or folders in `exclude` (the masks, say) are passed over. `output`
     names a file only if the one input is a file and `output` ends like a picture or video and is no folder.
 
-    Raises UsageError for what the command line got wrong (an input that is not there or of no known kind,
-    nothing to do, two inputs for one output, an output that is an input) and InputError for a folder that
-    cannot be read.
+    An input that is not there, may not be read or is of no known kind becomes a job with an `error`, so that the
+    others go on. Raises UsageError for what the command line got wrong (no input that is there and of a known kind,
+    two inputs for one output, an output that is an input) and OutputError where the output cannot be looked at.
     """
     if not inputs:
         raise UsageError("no input: name at least one picture, video or folder")
-    for path in inputs:
-        if not path.exists():
-            raise UsageError(f"input {path} does not exist")
+    one_file = len(inputs) == 1 and not _is_folder(inputs[0])
+    try:
+        output_exists, output_is_folder = output.exists(), output.is_dir()
+    except OSError as e:
+        raise OutputError(f"cannot write to {output}: {e.strerror}; choose another --output") from e
     jobs: list[Job] = []
-    if len(inputs) == 1 and not inputs[0].is_dir() and kind_of(output) and not output.is_dir():
+    if one_file and kind_of(output) and not output_is_folder:
         jobs.append(_file_job(inputs[0], output))
     else:
-        if output.exists() and not output.is_dir():
-            raise UsageError(f"output {output} is a file; for a folder or several inputs it must be a folder")
+        if not output_is_folder and (output_exists or kind_of(output)):
+            what = "is a file" if output_exists else f"is named like a file ({output.suffix})"
+            raise UsageError(f"output {output} {what}; for a folder or several inputs it must be a folder")
         passed_over = {path.resolve() for path in (output, *exclude)}
+        wrong: list[UsageError] = []
         for path in inputs:
-            if path.is_dir():
+            if _is_folder(path):
                 jobs += _folder_jobs(path, output, passed_over)
-            else:
+                continue
+            try:
                 jobs.append(_file_job(path, output / path.name))
-    jobs = list({(job.input.resolve(), _key(job.output)): job for job in jobs}.values())
+            except UsageError as e:
+                wrong.append(e)
+                jobs.append(Job(path, output / path.name, "image", Path(path.name), str(e)))
+        if len(wrong) == len(inputs):
+            raise wrong[0]
+    jobs = list({(_key(job.input), _key(job.output)): job for job in jobs}.values())
     if not jobs:
         where = ", ".join(map(str, inputs))
         raise UsageError(f"no pictures or videos in {where}; known are {', '.join(_known_suffixes())}")
@@ -68,7 +78,21 @@ def discover(inputs: Sequence[Path], output: Path, exclude: Sequence[Path] = ())
     return jobs
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # it is in a folder that may not be entered; what is wrong is said when it is looked at as a file
+        return False
+
+
 def _file_job(path: Path, output: Path) -> Job:
+    error: str | None = None
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"input {path} does not exist") from None
+    except OSError as e:
+        error = f"cannot read {path}: {e.strerror}; allow reading it, or leave it out"
     kind = kind_of(path)
     if kind is None:
         raise UsageError(f"input {path} is neither a picture nor a video by its suffix; known are "
@@ -77,12 +101,16 @@ def _file_job(path: Path, output: Path) -> Job:
     same = (IMAGE_FORMATS.get(suffix) == IMAGE_FORMATS.get(output.suffix.lower())) and kind_of(output) == kind
     if not same:
         raise UsageError(f"output {output} must be of the same kind as input {path}: end it in {suffix}")
-    return Job(path, output, kind, Path(path.name))
+    return Job(path, output, kind, Path(path.name), error)
 
 
 def _folder_jobs(folder: Path, output: Path, passed_over: set[Path]) -> Iterator[Job]:
     ignored = 0
-    for path in _walk(folder, passed_over - {folder.resolve()}):
+    for path, error in _walk(folder, passed_over - {folder.resolve()}):
+        if error is not None:
+            relative = path.relative_to(folder)
+            yield Job(path, output / relative, "image", relative, error)
+            continue
         kind = kind_of(path)
         if kind is None or (path.suffix.lower() in _TRANSPORT_STREAMS and not _is_transport_stream(path)):
             ignored += 1
@@ -93,12 +121,13 @@ def _folder_jobs(folder: Path, output: Path, passed_over: set[Path]) -> Iterator
         log.info("%s: ignored %d file%s of other kinds", folder, ignored, "s" * (ignored != 1))
 
 
-def _walk(folder: Path, passed_over: set[Path]) -> Iterator[Path]:
+def _walk(folder: Path, passed_over: set[Path]) -> Iterator[tuple[Path, str | None]]:
+    """The files below a folder, and the folders that cannot be listed, each of these with what is wrong."""
     try:
         entries = sorted(folder.iterdir())
     except OSError as e:
-        raise InputError(f"cannot list folder {folder}: {e.strerror}; allow reading it, or name other "
-                         "inputs") from e
+        yield folder, f"cannot list folder {folder}: {e.strerror}; allow reading it, or name other inputs"
+        return
     for path in entries:
         if path.name.startswith(".") or path.resolve() in passed_over:
             continue
@@ -106,7 +135,7 @@ def _walk(folder: Path, passed_over: set[Path]) -> Iterator[Path]:
             if not path.is_symlink():  # a link may lead back up and round for ever
                 yield from _walk(path, passed_over)
         elif path.is_file():
-            yield path
+            yield path, None
 
 
 def _is_transport_stream(path: Path) -> bool:
@@ -123,6 +152,8 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
     sources = {_key(job.input): job.input for job in jobs}
     writers: dict[str, Job] = {}
     for job in jobs:
+        if job.error:
+            continue
         key = _key(job.output)
         if key in sources:
             raise UsageError(f"output {job.output} would overwrite input {sources[key]}; choose another "

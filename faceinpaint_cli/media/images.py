@@ -80,12 +80,13 @@ def read_image(path: Path, max_pixels: int = IMAGE_SIZE_LIMIT) -> Picture:
     try:
         data = path.read_bytes()
     except OSError as e:
-        raise InputError(f"cannot read {path}: {e.strerror}") from e
+        raise InputError(f"cannot read {path}: {e.strerror}; allow reading it, or leave it out") from e
     if not data:
-        raise InputError(f"cannot read {path}: it is empty (0 bytes)")
+        raise InputError(f"cannot read {path}: it is empty (0 bytes); get it again")
     codec = next((c for c in _CODECS if data.startswith(c.magic)), None)
     if codec is None:
-        raise InputError(f"cannot read {path}: it is no JPEG, PNG, WebP, TIFF or BMP, whatever its name says")
+        raise InputError(f"cannot read {path}: it is no JPEG, PNG, WebP, TIFF or BMP, whatever its name says; "
+                         "convert it or leave it out")
     try:
         width, height = codec.size_of(data)
         if width * height > max_pixels:

@@ -14,8 +14,7 @@ import numpy as np
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import FaceInpaintError, describe
-from faceinpaint_cli.faces.detector import detect_hidden
-from faceinpaint_cli.fill.filler import FillItem
+from faceinpaint_cli.faces.detector import detect_behind
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.images import Picture, read_image, write_image
 from faceinpaint_cli.media.planes import eight_bit
@@ -28,6 +27,9 @@ log = logging.getLogger(__name__)
 GROUP_PICTURES = 16
 GROUP_PIXELS = 32_000_000
 """A group of pictures that is filled together ends at either limit, so memory stays bounded."""
+
+LOOKS = 2
+"""Times that a picture whose hole hides landmarks is looked at again once it is filled, and then filled anew."""
 
 DAMAGE_THRESHOLD = 0.5
 DAMAGE_MARGIN = 3
@@ -75,13 +77,15 @@ def repair_pictures(images: Sequence[np.ndarray], masks: Sequence[np.ndarray | N
         found = next(located) if look else np.zeros(image.shape[:2], bool)
         full.append(found if mask is None else mask | found)
     todo = [i for i, mask in enumerate(full) if mask.any()]
-    faces: dict[int, Sequence[Face]] = {}
+    holes = [full[i] for i in todo]
+    faces: Sequence[Sequence[Face]] = [()] * len(todo)
     if stages.needs_faces and todo:
-        found_faces = detect_hidden(stages.detector, [eight_bit(images[i]) for i in todo], [full[i] for i in todo])
-        faces = dict(zip(todo, found_faces, strict=True))
-    filled = stages.filler.fill([FillItem(images[i], full[i], faces.get(i, ())) for i in todo]) if todo else []
-    results = dict(zip(todo, filled, strict=True))
-    return [Repaired(results.get(i, image), full[i], faces.get(i, ())) for i, image in enumerate(images)]
+        faces = detect_behind(stages.detector, [eight_bit(images[i]) for i in todo], holes, stages.fill, LOOKS)
+    filled = stages.fill([images[i] for i in todo], holes, faces) if todo else []
+    results = [Repaired(image, mask, ()) for image, mask in zip(images, full, strict=True)]
+    for i, image, known in zip(todo, filled, faces, strict=True):
+        results[i] = Repaired(image, full[i], known)
+    return results
 
 
 def _locate(images: Sequence[np.ndarray], stages: Stages) -> list[np.ndarray]:

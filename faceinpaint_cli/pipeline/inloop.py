@@ -235,7 +235,8 @@ class _Group:
         return float(remainder(eight_bit(planes_of(end)[0]), eight_bit(planes_of(last)[0])).mean())
 
     def _look(self, place: int, heading: Heading) -> Lost:
-        """The picture at `place` with what is known around it."""
+        """The picture at `place` with what is known around it; pictures of another size (where joined streams meet)
+        tell nothing."""
         coded = self._coded[place]
         shown, said = self._decode(place)
         decoded = shown.get(coded.pts)
@@ -250,7 +251,10 @@ class _Group:
         lost = np.ones((heading.sps.mb_height * 16, heading.sps.mb_width * 16), bool)
         if decoded is not None and coded.onset is not None:
             lost = np.kron(lost_macroblocks(heading, coded.onset, said), np.ones((16, 16), bool))
-        return Lost(coded.pts, decoded.planes if decoded else None, lost, before, behind, after)
+        before, behind, after = (
+            [n for n in near if n.planes[0].shape == lost.shape] for near in (before, behind, after))
+        planes = decoded.planes if decoded and decoded.planes[0].shape == lost.shape else None
+        return Lost(coded.pts, planes, lost, before, behind, after)
 
     def _decode(self, place: int) -> tuple[dict[int, Neighbour], Messages]:
         """Pictures around the packet at `place`, repaired as far as they are, and what the decoder says about it."""

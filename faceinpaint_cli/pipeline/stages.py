@@ -10,7 +10,7 @@ import numpy as np
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.damage.masks import MaskSource
-from faceinpaint_cli.types import Job
+from faceinpaint_cli.types import Face, Job
 
 if TYPE_CHECKING:
     from faceinpaint_cli.faces.detector import FaceDetector
@@ -46,6 +46,13 @@ class Stages:
         from faceinpaint_cli.fill.filler import Filler
 
         return Filler(self.config)
+
+    def fill(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray],
+             faces: Sequence[Sequence[Face]]) -> list[np.ndarray]:
+        """Pictures (HWC uint8 or uint16 RGB) filled together where their masks (HW bool) are true."""
+        from faceinpaint_cli.fill.filler import FillItem
+
+        return self.filler.fill([FillItem(*item) for item in zip(images, masks, faces, strict=True)])
 
     @cached_property
     def locate_damage(self) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
