@@ -444,3 +444,13 @@ def test_clean_video_is_copied_without_torch(tmp_path):
         "assert r.method == 'copy' and s.read_bytes() == o.read_bytes()\n"
         "assert 'torch' not in sys.modules\n")
     subprocess.run([sys.executable, "-c", code, str(source), str(tmp_path / "b.mp4")], check=True)
+
+
+def test_a_clean_clip_is_copied_without_what_only_repairs_need(tmp_path):
+    """Importing those takes longer than decoding a short clip."""
+    source, output = make_clip(tmp_path / "a.mp4"), tmp_path / "out.mp4"
+    command = [sys.executable, "-X", "importtime", "-m", "faceinpaint_cli", "run", str(source), "-o", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    modules = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert output.read_bytes() == source.read_bytes()
+    assert "av" in modules and not modules & {"torch", "cv2", "PIL", "torchmetrics"}
