@@ -433,19 +433,6 @@ def test_lost_packets_are_put_back_in_time(tmp_path):
     assert read_back(output).packets == read_back(whole).packets
 
 
-def test_clean_video_is_copied_without_torch(tmp_path):
-    source = make_clip(tmp_path / "a.mp4")
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from faceinpaint_cli.config import RunConfig; from faceinpaint_cli.types import Job\n"
-        "from faceinpaint_cli.pipeline.stages import Stages; from faceinpaint_cli.pipeline.video import repair_video\n"
-        "c = RunConfig(); s, o = Path(sys.argv[1]), Path(sys.argv[2])\n"
-        "r = repair_video(Job(s, o, 'video', s), c, Stages(c), None)\n"
-        "assert r.method == 'copy' and s.read_bytes() == o.read_bytes()\n"
-        "assert 'torch' not in sys.modules\n")
-    subprocess.run([sys.executable, "-c", code, str(source), str(tmp_path / "b.mp4")], check=True)
-
-
 def test_a_clean_clip_is_copied_without_what_only_repairs_need(tmp_path):
     """Importing those takes longer than decoding a short clip."""
     source, output = make_clip(tmp_path / "a.mp4"), tmp_path / "out.mp4"

@@ -26,7 +26,8 @@ import numpy as np
 from faceinpaint_cli.damage.decoder_log import Messages, decode_logged, listening
 from faceinpaint_cli.damage.evidence import Diagnosis, Onset
 from faceinpaint_cli.fill.consensus import fill_lost
-from faceinpaint_cli.fill.motion import Lost, Neighbour, Planes, candidates, eight_bit, remainder
+from faceinpaint_cli.fill.drift import Drift, Guessed
+from faceinpaint_cli.fill.motion import Lost, Neighbour, Planes, candidates, composed, eight_bit, remainder, warp
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_headers import SliceHeader
 from faceinpaint_cli.media.h264_substitute import Heading, Substituter, implied_heading
@@ -39,9 +40,9 @@ HISTORY = 6
 """Pictures kept before an onset, in order of display."""
 AHEAD = 12
 """Packets decoded beyond an onset, for the motion of what follows."""
-WORTH = 1.0
+WORTH = 1.1
 """The decoder's own concealment stays where the fill makes the group's last picture so many times as unlike the next
-keyframe."""
+keyframe. Fills of P pictures are nearly always the better one, so it takes more than a trifle."""
 
 
 Fill = Callable[[Lost], "tuple[Planes, str]"]
@@ -187,6 +188,7 @@ class _Group:
         self._previous, self._following = previous, following[:AHEAD]
         self._stream = owner._stream
         self._tail: list[Neighbour] | None = None
+        self._guessed: list[_Filled] = []
 
     def repair(self) -> None:
         """Replace the data of each hit packet, in decoding order: later ones are filled from earlier repairs."""
@@ -199,6 +201,8 @@ class _Group:
                 log.warning("%s: a damaged picture stays as it is (%s)", self._owner.diagnosis.path, reason)
                 continue
             self._mend(place, coded, coded.heading)
+        if self._guessed:
+            self._set_straight()
 
     def _mend(self, place: int, coded: Coded, heading: Heading) -> None:
         picture = self._look(place, heading)
@@ -212,7 +216,46 @@ class _Group:
             filled, concealed = self._misfit(), self._misfit((place, damaged))
             if filled is not None and concealed is not None and filled > WORTH * concealed:
                 coded.data, how = damaged, "concealed"
+        if how == "onward":
+            anchor = (picture.before or picture.behind)[0].time
+            self._guessed.append(_Filled(place, damaged, planes, Guessed(coded.pts, picture.lost, anchor)))
         self._owner.mended.append(Mended(coded.pts * self._stream.time_base, how, float(picture.lost.mean())))
+
+    def _set_straight(self) -> None:
+        """Move what was filled by the drift that the next keyframe shows."""
+        if not self._following or self._following[0].hit or not self._following[0].keyframe:
+            return
+        key = self._following[0]
+        drift = Drift([f.guessed for f in self._guessed])
+        after: dict[int, np.ndarray] = {}
+        context = self._decoder()
+        coming = [c.packet(self._stream.time_base) for c in [*self._coded, *self._following] if c.data]
+        clean = [c.pts for c in self._following if not c.hit]
+        for item in [*coming, None]:
+            for frame in _frames(context, item):
+                luma = eight_bit(planes_of(frame)[0])
+                if frame.pts is None or frame.pts < self._coded[0].pts:
+                    continue
+                if frame.pts < key.pts:
+                    drift.see(frame.pts, luma)
+                elif frame.pts in clean and len(after) < 2:
+                    after[frame.pts] = luma
+        if key.pts not in after:
+            return
+        found = drift.found((key.pts, after.pop(key.pts)), next(iter(after.items()), None))
+        if found is None:
+            return
+        by_time = sorted(self._guessed, key=lambda f: f.guessed.time)
+        fields = {f.place: field for f, field in zip(by_time, found, strict=True)}
+        for filled in self._guessed:
+            coded = self._coded[filled.place]
+            assert coded.heading is not None
+            moved = tuple(warp(p, -fields[filled.place]) for p in filled.planes)
+            coded.data = filled.damaged
+            shown, _ = self._decode(filled.place)
+            own = shown.get(coded.pts)
+            planes = composed(own.planes if own else None, moved, filled.guessed.lost)
+            coded.data = self._owner._substituter.packet(filled.damaged, coded.heading, planes)
 
     def _misfit(self, instead: tuple[int, bytes] | None = None) -> float | None:
         """How far the group's last picture is from the next keyframe, which is true: grey levels that remain after
@@ -220,7 +263,7 @@ class _Group:
         if not self._following or self._following[0].hit or not self._following[0].keyframe:
             return None
         key = self._following[0]
-        context = tolerant.open_decoder(self._stream, threads=False)
+        context = self._decoder()
         packets = [replace(c, data=instead[1]) if instead and n == instead[0] else c for n, c in enumerate(self._coded)]
         last: av.VideoFrame | None = None
         end: av.VideoFrame | None = None
@@ -245,12 +288,13 @@ class _Group:
             before += self._context()
         behind = [n for t, n in sorted(shown.items()) if t > coded.pts and t in earlier]
         after = [n for t, n in sorted(shown.items()) if t > coded.pts and t not in earlier]
+        between = [n for t, n in sorted(shown.items()) if t < coded.pts and t not in earlier]
         if not before and not behind:
             behind = self._next_key()
         lost = np.ones((heading.sps.mb_height * 16, heading.sps.mb_width * 16), bool)
         if decoded is not None and coded.onset is not None:
             lost = np.kron(lost_macroblocks(heading, coded.onset, said), np.ones((16, 16), bool))
-        return Lost(coded.pts, decoded.planes if decoded else None, lost, before, behind, after)
+        return Lost(coded.pts, decoded.planes if decoded else None, lost, before, behind, after, between)
 
     def _decode(self, place: int) -> tuple[dict[int, Neighbour], Messages]:
         """Pictures around the packet at `place`, repaired as far as they are, and what the decoder says about it."""
@@ -259,7 +303,7 @@ class _Group:
         near = _near(sorted(c.pts for c in [*coded, *ahead]), self._coded[place].pts)
         shown: dict[int, Neighbour] = {}
         said = Messages()
-        context = tolerant.open_decoder(self._stream, threads=False, vectors=True, whole=True)
+        context = self._decoder(vectors=True)
 
         def take(frames: Sequence[av.VideoFrame]) -> None:
             for frame in frames:
@@ -277,6 +321,16 @@ class _Group:
                     take(_frames(context, item.packet(self._stream.time_base)))
             take(_frames(context, None))
         return shown, said
+
+    def _decoder(self, vectors: bool = False) -> av.VideoCodecContext:
+        """A decoder that is about to be given the group. Where its first picture is hit it has seen the group before:
+        a decoder conceals with what it showed last."""
+        context = tolerant.open_decoder(self._stream, threads=False, vectors=vectors, whole=True)
+        if self._coded[0].hit:
+            for coded in self._previous:
+                if coded.data:
+                    _frames(context, coded.packet(self._stream.time_base))
+        return context
 
     def _context(self) -> list[Neighbour]:
         """The last pictures of the group before, nearest first."""
@@ -314,6 +368,16 @@ class _Group:
                 continue
             step = round((coded.pts - before.pts) * _order_rate(self._coded))
             coded.heading = implied_heading(before.heading, after.heading if after else None, step)
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """A picture that was put in `place` of a group's packets, instead of `damaged`."""
+
+    place: int
+    damaged: bytes
+    planes: Planes
+    guessed: Guessed
 
 
 def _near(times: Sequence[int], time: int) -> set[int]:
