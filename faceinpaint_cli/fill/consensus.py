@@ -76,7 +76,8 @@ def _relit(picture: Lost, guesses: Candidates) -> Candidates:
     for own, there in zip(pictures["own"], picture.decoded, strict=True):
         inside = plane_mask(known, own.shape)
         x, y = own[inside].astype(np.float32), there[inside].astype(np.float32)
-        gain, offset = _line(x, y)
+        # colour grows with the light around its neutral value: an offset would tint what is black
+        gain, offset = _line(x, y) if not lines else _about(x, y, (top + 1) / 2)
         if not lines:
             before, after = np.abs(y - x).mean(), np.abs(y - gain * x - offset).mean()
             if before < LIT * (top + 1) / 256 or after > LESS * before:
@@ -99,6 +100,13 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         far = np.abs(y - gain * x - offset)
         keep = far <= np.quantile(far, 0.8)
     return gain, offset
+
+
+def _about(x: np.ndarray, y: np.ndarray, middle: float) -> tuple[float, float]:
+    """Gain and offset from x to y that leave `middle` where it is (least squares)."""
+    a, b = x - middle, y - middle
+    gain = float(np.clip((a * b).sum() / max(float(np.square(a).sum()), 1.0), 0.5, 2.0))
+    return gain, middle * (1 - gain)
 
 
 def _unexplained(picture: Lost, guesses: Candidates) -> float:

@@ -60,12 +60,10 @@ class Lost:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Guesses at a lost picture, each a picture of its own; `speed` (HW float32) is the motion per picture in
-    pixels that they assume, `names` say where each comes from."""
+    """Guesses at a lost picture, each a picture of its own; `names` say where each comes from."""
 
     names: tuple[str, ...]
     pictures: tuple[Planes, ...]
-    speed: np.ndarray
 
 
 def candidates(picture: Lost) -> Candidates:
@@ -74,18 +72,18 @@ def candidates(picture: Lost) -> Candidates:
     Two kinds of lost pictures have different names: those with a clean picture behind them, and those without.
     """
     if picture.before and picture.behind:
-        found, speed = _between(picture)
+        found = _between(picture)
     elif picture.before:
-        found, speed = _onward(picture)
+        found = _onward(picture)
     elif picture.behind:
-        found, speed = _onward(replace(picture, before=picture.behind, after=()))
+        found = _onward(replace(picture, before=picture.behind, after=()))
     else:
-        found, speed = {}, np.zeros(picture.lost.shape, np.float32)
+        found = {}
     if picture.decoded is not None:
         found = {"concealed": picture.decoded, **found}
     if not found:
         raise ValueError("a lost picture without any neighbour")
-    return Candidates(tuple(found), tuple(found.values()), speed)
+    return Candidates(tuple(found), tuple(found.values()))
 
 
 def composed(decoded: Planes | None, filled: Planes, lost: np.ndarray) -> Planes:
@@ -102,7 +100,7 @@ def plane_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return cv2.resize(mask.astype(np.uint8), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST) > 0
 
 
-def _onward(picture: Lost) -> tuple[dict[str, Planes], np.ndarray]:
+def _onward(picture: Lost) -> dict[str, Planes]:
     """From the nearest earlier picture: what came before carried on, what comes after carried back, their mean (with
     the motion through the B pictures between, where there are some: half of it), the same corrected by the intact
     part, and that part's motion alone."""
@@ -134,11 +132,10 @@ def _onward(picture: Lost) -> tuple[dict[str, Planes], np.ndarray]:
         fields["corrected"] = mean + carried_down(own - mean, known)
         fields["own"] = carried_down(own, known)
     result: dict[str, Planes] = {"still": anchor.planes}
-    result |= {name: tuple(warp(plane, field) for plane in anchor.planes) for name, field in fields.items()}
-    return result, np.hypot(*np.moveaxis(mean, 2, 0)).astype(np.float32)
+    return result | {name: tuple(warp(plane, field) for plane in anchor.planes) for name, field in fields.items()}
 
 
-def _between(picture: Lost) -> tuple[dict[str, Planes], np.ndarray]:
+def _between(picture: Lost) -> dict[str, Planes]:
     """Between two clean pictures, on a straight line: from one, from the other, both weighted by nearness."""
     a, c = picture.before[0], picture.behind[0]
     part = (picture.time - a.time) / (c.time - a.time)
@@ -151,8 +148,7 @@ def _between(picture: Lost) -> tuple[dict[str, Planes], np.ndarray]:
     from_c = tuple(warp(p, (1 - part) * middle) for p in c.planes)
     both = tuple(np.rint((1 - part) * x.astype(np.float32) + part * y).astype(x.dtype)
                  for x, y in zip(from_a, from_c, strict=True))
-    found = {"both": both, "earlier": from_a, "later": from_c, "still": a.planes, "still later": c.planes}
-    return found, np.hypot(*np.moveaxis(middle, 2, 0)).astype(np.float32)
+    return {"both": both, "earlier": from_a, "later": from_c, "still": a.planes, "still later": c.planes}
 
 
 def eight_bit(luma: np.ndarray) -> np.ndarray:
