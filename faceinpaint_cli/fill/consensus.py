@@ -22,9 +22,10 @@ guess, and with it the whole was 0.4 dB better."""
 CUT, UNLIKE = 8.0, 0.5
 """Grey levels between the intact part and its own motion from the neighbour, and share of the intact part's variance
 that this leaves, from which on it is a cut: nothing can be carried over, and the decoder's concealment stays."""
-LIT, LESS = 2.0, 0.5
+LIT, LESS, SEEN = 2.0, 0.5, 0.2
 """The light has changed where so many grey levels remain between the intact part and its own motion, and one gain and
-offset takes them down to that share."""
+offset takes them down to that share; judged where at least so much of the picture is intact, for in a narrow strip
+motion passes for light."""
 
 
 def fill_lost(picture: Lost, guesses: Candidates) -> tuple[Planes, str]:
@@ -69,7 +70,7 @@ def _relit(picture: Lost, guesses: Candidates) -> Candidates:
     """The guesses in the light of the picture: flashes, fades and dissolves change it from one picture to the next."""
     known = ~grown(picture.lost, 17)
     pictures = dict(zip(guesses.names, guesses.pictures, strict=True))
-    if picture.decoded is None or known.mean() < KNOWN_AT_LEAST or "own" not in pictures:
+    if picture.decoded is None or known.mean() < SEEN or "own" not in pictures:
         return guesses
     top = 255 if picture.decoded[0].dtype == np.uint8 else (1 << int(picture.decoded[0].max()).bit_length()) - 1
     lines: list[tuple[float, float]] = []
