@@ -19,10 +19,9 @@ from tqdm import tqdm
 
 from faceinpaint_cli.config import RunConfig, flag_name, parse_shard
 from faceinpaint_cli.errors import UsageError, describe
-from faceinpaint_cli.gallery import Gallery
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.discover import discover
-from faceinpaint_cli.pipeline.stages import Stages
+from faceinpaint_cli.pipeline.stages import Show, Stages
 from faceinpaint_cli.types import Job, JobResult
 
 log = logging.getLogger(__name__)
@@ -47,8 +46,7 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
     folder = output if _is_folder_run(jobs, output) else None
     _check_saved_config(folder, config)
     with ExitStack() as stack:
-        gallery = stack.enter_context(Gallery(Path(config.html))) if config.html else None
-        stages = Stages(config, gallery.add if gallery else None)
+        stages = Stages(config, _gallery(Path(config.html), stack) if config.html else None)
         _check_before_work(pending, config, stages)
         if folder:
             _save_config(folder, config)
@@ -71,6 +69,13 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
                 write_report(Path(config.report), config, results, perf_counter() - start)
     click.echo(f"{_summary(results)} in {perf_counter() - start:.1f} s{_of_videos(results)}")
     return int(any(result.status == "failed" for result in results))
+
+
+def _gallery(path: Path, stack: ExitStack) -> Show:
+    """What adds pictures to the HTML report, which is closed with `stack`."""
+    from faceinpaint_cli.gallery import Gallery
+
+    return stack.enter_context(Gallery(path)).add
 
 
 def plan(pending: Sequence[Job], skipped: Sequence[Job], config: RunConfig) -> dict[str, Any]:

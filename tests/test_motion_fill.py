@@ -15,6 +15,7 @@ from faceinpaint_cli.fill.motion import (
     carried_down,
     composed,
     later_motion,
+    motion_through,
     warp,
 )
 
@@ -94,6 +95,20 @@ def test_behind_a_cut_the_concealment_stays() -> None:
     assert (filled[0] == other[0]).all()
 
 
+def test_a_flash_is_no_cut() -> None:
+    """The light changes with the lost picture: what is carried over is lit as its intact part is."""
+    def lit(planes: Planes) -> Planes:
+        return ((planes[0] * 0.6 + 90).astype(np.uint8), *planes[1:])
+
+    luma, *chroma = lit(at(16))
+    picture = panning((np.where(lower_half(), 0, luma).astype(np.uint8), *chroma))
+    filled, how = fill_lost(picture, candidates(picture))
+    inner = np.zeros(SIZE, bool)
+    inner[52:88, 12:100] = True
+    assert how == "onward" and error(filled, lit(at(16)), inner) < 5
+    assert error(lit(at(16)), at(16), inner) > 30
+
+
 def test_a_guess_that_the_intact_part_contradicts_is_dropped() -> None:
     picture = panning(concealed())
     picture.before[1].planes[0][:] = at(8, seed=4)[0]  # the picture before the anchor is of another scene
@@ -118,6 +133,15 @@ def test_vectors_are_moved_to_the_reference() -> None:
     field = later_motion(vectors(4.0), SIZE)
     assert field.shape == (*SIZE, 2)
     assert np.allclose(field[..., 0], 4, atol=0.01) and np.allclose(field[..., 1], 0, atol=0.01)
+
+
+def test_blocks_of_b_pictures_tell_the_motion_across_them() -> None:
+    back, on = vectors(3.0), vectors(-5.0)
+    on["source"] = 1
+    only = vectors(40.0)[:4]  # blocks with one reference say nothing about the other
+    only["dst_x"] += 1000
+    field = motion_through(np.concatenate([back, on, only]), SIZE)
+    assert np.allclose(field[..., 0], 8, atol=0.01) and np.allclose(field[..., 1], 0, atol=0.01)
 
 
 def test_known_motion_is_carried_into_the_rest() -> None:

@@ -245,10 +245,13 @@ def _ends_in_nothing(frame: av.VideoFrame) -> bool:
 def _read_signs(survey: _Survey, codec: str, shown: set[int], corrupt: set[int], broken: bool) -> None:
     """Turn what came out of the decoder into signs at packets.
 
-    Pictures before the first keyframe, or shown before it, are no evidence: a recording may begin anywhere.
+    Pictures before the first keyframe, or shown before it, are no evidence: a recording may begin anywhere. Where there
+    is none at all, most pictures of a stream that lost it are marked, or do not come out.
     """
     first = next((p for p in survey.pictures if p.keyframe), None)
     if first is None:
+        if 2 * len(corrupt) >= len(shown):  # else it refreshes itself bit by bit
+            survey.sign(0, "no keyframe")
         return
     for picture in survey.pictures[first.index :]:
         if picture.pts is None or picture.discard or (first.pts is not None and picture.pts < first.pts):

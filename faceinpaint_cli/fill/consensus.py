@@ -8,24 +8,30 @@ median of them was better than each, than their mean, and than weights learned o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from faceinpaint_cli.fill.motion import KNOWN_AT_LEAST, Candidates, Lost, Planes, composed, eight_bit, grown
+from faceinpaint_cli.fill.motion import KNOWN_AT_LEAST, Candidates, Lost, Planes, composed, eight_bit, grown, plane_mask
 
 WORSE, APART = 2.0, 0.5
 """A guess is dropped where it is so many times, and so many grey levels, farther from the intact part than the best."""
 SHARE = 0.4
 """Of the corrected mean of past and future motion, where all of it holds, beside the median: it is the best single
 guess, and with it the whole was 0.4 dB better."""
-CUT = 8.0
-"""Grey levels between the intact part and its own motion from the neighbour, from which on it is a cut: nothing can be
-carried over, and the decoder's concealment stays."""
+CUT, UNLIKE = 8.0, 0.5
+"""Grey levels between the intact part and its own motion from the neighbour, and share of the intact part's variance
+that this leaves, from which on it is a cut: nothing can be carried over, and the decoder's concealment stays."""
+LIT, LESS, SEEN = 2.0, 0.5, 0.2
+"""The light has changed where so many grey levels remain between the intact part and its own motion, and one gain and
+offset takes them down to that share; judged where at least so much of the picture is intact, for in a narrow strip
+motion passes for light."""
 
 
 def fill_lost(picture: Lost, guesses: Candidates) -> tuple[Planes, str]:
     """The picture with its lost pixels filled, and a word for how: "between" clean pictures, "onward" from an earlier
     one, or as the one guess that there is."""
+    guesses = _relit(picture, guesses)
     chosen, how = choose(picture, guesses)
     pictures = dict(zip(guesses.names, guesses.pictures, strict=True))
     filled = tuple(_median([pictures[name][i] for name in chosen]) for i in range(len(guesses.pictures[0])))
@@ -51,13 +57,66 @@ def choose(picture: Lost, guesses: Candidates) -> tuple[list[str], str]:
     moving = [n for n in ("past", "future") if n in names]
     if not errors:
         return [n for n in ("concealed", "past", "future", "mean") if n in names], "onward"
-    if errors["own"] > CUT:
+    if errors["own"] > CUT and _unexplained(picture, guesses) > UNLIKE:
         return ["concealed"], "concealed"
     limit = WORSE * min(errors[n] for n in ("still", *moving)) + APART
     kept: list[str] = [n for n in moving if errors[n] <= limit]
     if kept and len(kept) == len(moving):
         kept.append("corrected")
     return ["concealed", "own", *(kept or ["still"])], "onward"
+
+
+def _relit(picture: Lost, guesses: Candidates) -> Candidates:
+    """The guesses in the light of the picture: flashes, fades and dissolves change it from one picture to the next."""
+    known = ~grown(picture.lost, 17)
+    pictures = dict(zip(guesses.names, guesses.pictures, strict=True))
+    if picture.decoded is None or known.mean() < SEEN or "own" not in pictures:
+        return guesses
+    top = 255 if picture.decoded[0].dtype == np.uint8 else (1 << int(picture.decoded[0].max()).bit_length()) - 1
+    lines: list[tuple[float, float]] = []
+    for own, there in zip(pictures["own"], picture.decoded, strict=True):
+        inside = plane_mask(known, own.shape)
+        x, y = own[inside].astype(np.float32), there[inside].astype(np.float32)
+        # colour grows with the light around its neutral value: an offset would tint what is black
+        gain, offset = _line(x, y) if not lines else _about(x, y, (top + 1) / 2)
+        if not lines:
+            before, after = np.abs(y - x).mean(), np.abs(y - gain * x - offset).mean()
+            if before < LIT * (top + 1) / 256 or after > LESS * before:
+                return guesses
+        lines.append((gain, offset))
+    lit = tuple(planes if name == "concealed" else tuple(
+        np.rint(np.clip(gain * p.astype(np.float32) + offset, 0, top)).astype(p.dtype)
+        for p, (gain, offset) in zip(planes, lines, strict=True)) for name, planes in pictures.items())
+    return replace(guesses, pictures=lit)
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Gain and offset from x to y (least squares), the second time without the fifth that fits worst."""
+    keep = np.ones(len(x), bool)
+    gain, offset = 1.0, 0.0
+    for _ in range(2):
+        a, b = x[keep], y[keep]
+        gain = float(np.clip(((a - a.mean()) * (b - b.mean())).sum() / max(float(a.var()) * len(a), 1.0), 0.5, 2.0))
+        offset = float(b.mean() - gain * a.mean())
+        far = np.abs(y - gain * x - offset)
+        keep = far <= np.quantile(far, 0.8)
+    return gain, offset
+
+
+def _about(x: np.ndarray, y: np.ndarray, middle: float) -> tuple[float, float]:
+    """Gain and offset from x to y that leave `middle` where it is (least squares)."""
+    a, b = x - middle, y - middle
+    gain = float(np.clip((a * b).sum() / max(float(np.square(a).sum()), 1.0), 0.5, 2.0))
+    return gain, middle * (1 - gain)
+
+
+def _unexplained(picture: Lost, guesses: Candidates) -> float:
+    """Share of the intact part's variance that its own motion from the neighbour does not tell."""
+    assert picture.decoded is not None
+    known = ~grown(picture.lost, 17)
+    there = picture.decoded[0][known].astype(np.float32)
+    own = guesses.pictures[guesses.names.index("own")][0][known].astype(np.float32)
+    return float((there - own).var() / max(float(there.var()), 1e-3))
 
 
 def _errors(picture: Lost, guesses: Candidates) -> dict[str, float]:

@@ -45,7 +45,8 @@ class Lost:
     `decoded`: as the decoder concealed it, None where nothing came out; `lost`: HW bool, the pixels that are not
     its own; `before`: clean or repaired earlier pictures, nearest first; `behind`: clean later pictures that
     were decoded before it, nearest first; `after`: pictures decoded after it, that refer to it or to pictures
-    that do, in order of display (their pixels are not to be trusted, their motion is).
+    that do, in order of display (their pixels are not to be trusted, their motion is); `between`: such pictures that
+    are shown before it.
     """
 
     time: int
@@ -54,16 +55,15 @@ class Lost:
     before: Sequence[Neighbour]
     behind: Sequence[Neighbour]
     after: Sequence[Neighbour]
+    between: Sequence[Neighbour] = ()
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Guesses at a lost picture, each a picture of its own; `speed` (HW float32) is the motion per picture in
-    pixels that they assume, `names` say where each comes from."""
+    """Guesses at a lost picture, each a picture of its own; `names` say where each comes from."""
 
     names: tuple[str, ...]
     pictures: tuple[Planes, ...]
-    speed: np.ndarray
 
 
 def candidates(picture: Lost) -> Candidates:
@@ -72,18 +72,18 @@ def candidates(picture: Lost) -> Candidates:
     Two kinds of lost pictures have different names: those with a clean picture behind them, and those without.
     """
     if picture.before and picture.behind:
-        found, speed = _between(picture)
+        found = _between(picture)
     elif picture.before:
-        found, speed = _onward(picture)
+        found = _onward(picture)
     elif picture.behind:
-        found, speed = _onward(replace(picture, before=picture.behind, after=()))
+        found = _onward(replace(picture, before=picture.behind, after=()))
     else:
-        found, speed = {}, np.zeros(picture.lost.shape, np.float32)
+        found = {}
     if picture.decoded is not None:
         found = {"concealed": picture.decoded, **found}
     if not found:
         raise ValueError("a lost picture without any neighbour")
-    return Candidates(tuple(found), tuple(found.values()), speed)
+    return Candidates(tuple(found), tuple(found.values()))
 
 
 def composed(decoded: Planes | None, filled: Planes, lost: np.ndarray) -> Planes:
@@ -100,9 +100,10 @@ def plane_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return cv2.resize(mask.astype(np.uint8), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST) > 0
 
 
-def _onward(picture: Lost) -> tuple[dict[str, Planes], np.ndarray]:
-    """From the nearest earlier picture: what came before carried on, what comes after carried back, their mean,
-    the same corrected by the intact part, and that part's motion alone."""
+def _onward(picture: Lost) -> dict[str, Planes]:
+    """From the nearest earlier picture: what came before carried on, what comes after carried back, their mean (with
+    the motion through the B pictures between, where there are some: half of it), the same corrected by the intact
+    part, and that part's motion alone."""
     anchor = picture.before[0]
     luma = eight_bit(anchor.planes[0])
     span = picture.time - anchor.time
@@ -119,6 +120,11 @@ def _onward(picture: Lost) -> tuple[dict[str, Planes], np.ndarray]:
     elif picture.after and picture.after[0].motion is not None:
         fields["future"] = picture.after[0].motion * (span / (picture.after[0].time - picture.time))
     mean = sum(fields.values()) / len(fields) if fields else still
+    crossing = [n for n in picture.between if n.vectors is not None and n.time > anchor.time]
+    if crossing:
+        # of several the middle one: it is the others' reference, and has the lost picture and the anchor for its own
+        through = motion_through(crossing[(len(crossing) - 1) // 2].vectors, luma.shape)
+        mean = (mean + through) / 2 if fields else through
     fields["mean"] = mean
     known = ~grown(picture.lost, 17)
     if picture.decoded is not None and known.mean() > KNOWN_AT_LEAST:
@@ -126,11 +132,10 @@ def _onward(picture: Lost) -> tuple[dict[str, Planes], np.ndarray]:
         fields["corrected"] = mean + carried_down(own - mean, known)
         fields["own"] = carried_down(own, known)
     result: dict[str, Planes] = {"still": anchor.planes}
-    result |= {name: tuple(warp(plane, field) for plane in anchor.planes) for name, field in fields.items()}
-    return result, np.hypot(*np.moveaxis(mean, 2, 0)).astype(np.float32)
+    return result | {name: tuple(warp(plane, field) for plane in anchor.planes) for name, field in fields.items()}
 
 
-def _between(picture: Lost) -> tuple[dict[str, Planes], np.ndarray]:
+def _between(picture: Lost) -> dict[str, Planes]:
     """Between two clean pictures, on a straight line: from one, from the other, both weighted by nearness."""
     a, c = picture.before[0], picture.behind[0]
     part = (picture.time - a.time) / (c.time - a.time)
@@ -143,8 +148,7 @@ def _between(picture: Lost) -> tuple[dict[str, Planes], np.ndarray]:
     from_c = tuple(warp(p, (1 - part) * middle) for p in c.planes)
     both = tuple(np.rint((1 - part) * x.astype(np.float32) + part * y).astype(x.dtype)
                  for x, y in zip(from_a, from_c, strict=True))
-    found = {"both": both, "earlier": from_a, "later": from_c, "still": a.planes, "still later": c.planes}
-    return found, np.hypot(*np.moveaxis(middle, 2, 0)).astype(np.float32)
+    return {"both": both, "earlier": from_a, "later": from_c, "still": a.planes, "still later": c.planes}
 
 
 def eight_bit(luma: np.ndarray) -> np.ndarray:
@@ -165,8 +169,19 @@ def flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _dis().calc(np.ascontiguousarray(a), np.ascontiguousarray(b), None)
 
 
+@lru_cache(maxsize=1)
+def _quick_dis() -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+
+def quick_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """As `flow`, a few times quicker and not as exact."""
+    return _quick_dis().calc(np.ascontiguousarray(a), np.ascontiguousarray(b), None)
+
+
 @lru_cache(maxsize=4)
-def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def plain_grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Column and row of each pixel, HW float32 both."""
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     return columns, rows
 
@@ -178,7 +193,7 @@ def warp(plane: np.ndarray, field: np.ndarray) -> np.ndarray:
     if field.shape[:2] != plane.shape:
         scale = np.array([width / field.shape[1], height / field.shape[0]], np.float32)
         field = cv2.resize(field, (width, height), interpolation=cv2.INTER_AREA) * scale
-    columns, rows = _grid(height, width)
+    columns, rows = plain_grid(height, width)
     return cv2.remap(plane, columns + field[..., 0], rows + field[..., 1], cv2.INTER_CUBIC,
                      borderMode=cv2.BORDER_REPLICATE)
 
@@ -190,7 +205,7 @@ def remainder(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def carried(field: np.ndarray, along: np.ndarray) -> np.ndarray:
     """The field's values at the places where `along` points."""
-    columns, rows = _grid(*field.shape[:2])
+    columns, rows = plain_grid(*field.shape[:2])
     along = along.astype(np.float32)
     return cv2.remap(field.astype(np.float32), columns + along[..., 0], rows + along[..., 1], cv2.INTER_LINEAR,
                      borderMode=cv2.BORDER_REPLICATE)
@@ -206,22 +221,42 @@ def later_motion(vectors: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     `vectors` as the decoder exports them (blocks of the later picture); the result is a dense field on the
     reference, whose values still point one such step back in time.
     """
-    height, width = shape
     v = vectors[vectors["source"] < 0]
+    return _gathered(v, _moves(v), _moves(v), shape)
+
+
+def motion_through(vectors: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Motion of a lost picture to its anchor as the blocks of a B picture between tell that refer to both.
+
+    `vectors` as the decoder exports them; the result is a dense field on the lost picture.
+    """
+    key = vectors["dst_x"].astype(np.int64) << 32 | vectors["dst_y"].astype(np.int64)
+    back, on = np.flatnonzero(vectors["source"] < 0), np.flatnonzero(vectors["source"] > 0)
+    _, i, j = np.intersect1d(key[back], key[on], return_indices=True)
+    v, there = vectors[back[i]], _moves(vectors[on[j]])
+    return _gathered(v, there, _moves(v) - there, shape)
+
+
+def _moves(vectors: np.ndarray) -> np.ndarray:
+    """(N, 2) float32, in pixels."""
+    scale = vectors["motion_scale"].astype(np.float32)[:, None]
+    return np.column_stack([vectors["motion_x"], vectors["motion_y"]]) / scale
+
+
+def _gathered(blocks: np.ndarray, away: np.ndarray, motion: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A dense field from the motion (N, 2) of blocks, each moved `away` (N, 2) from where it stands."""
+    height, width = shape
     cells = np.zeros((-(-height // CELL), -(-width // CELL), 3), np.float32)
-    if len(v):
-        scale = v["motion_scale"].astype(np.float32)
-        dx, dy = v["motion_x"] / scale, v["motion_y"] / scale
-        left = np.rint((v["dst_x"] + dx - v["w"] / 2) / CELL).astype(int)
-        top = np.rint((v["dst_y"] + dy - v["h"] / 2) / CELL).astype(int)
-        across, down = np.maximum(v["w"] // CELL, 1), np.maximum(v["h"] // CELL, 1)
-        ones = np.ones_like(dx)
-        for y in range(4):
-            for x in range(4):
-                inside = (x < across) & (y < down)
-                rows = np.clip(top[inside] + y, 0, cells.shape[0] - 1)
-                columns = np.clip(left[inside] + x, 0, cells.shape[1] - 1)
-                np.add.at(cells, (rows, columns), np.stack([dx, dy, ones], 1)[inside])
+    left = np.rint((blocks["dst_x"] + away[:, 0] - blocks["w"] / 2) / CELL).astype(int)
+    top = np.rint((blocks["dst_y"] + away[:, 1] - blocks["h"] / 2) / CELL).astype(int)
+    across, down = np.maximum(blocks["w"] // CELL, 1), np.maximum(blocks["h"] // CELL, 1)
+    values = np.column_stack([motion, np.ones(len(blocks))]).astype(np.float32)
+    for y in range(4):
+        for x in range(4):
+            inside = (x < across) & (y < down)
+            rows = np.clip(top[inside] + y, 0, cells.shape[0] - 1)
+            columns = np.clip(left[inside] + x, 0, cells.shape[1] - 1)
+            np.add.at(cells, (rows, columns), values[inside])
     return cv2.resize(spread(cells, 2.0), (width, height))
 
 

@@ -63,6 +63,8 @@ def decode(
 def decode_one(
     context: av.VideoCodecContext, packet: av.Packet | None
 ) -> tuple[list[av.VideoFrame], Exception | None]:
+    if packet is None and not context.is_open:  # it would wait for ever
+        return [], None
     try:
         return list(context.decode(packet)), None
     except EOFError:

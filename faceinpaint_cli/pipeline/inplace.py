@@ -28,7 +28,7 @@ from faceinpaint_cli.media.hevc_sps import crops_left_or_top, unordered_packet
 from faceinpaint_cli.media.planes import copy_frame, plane_array, planes_of
 from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.media.video_reader import read_packets
-from faceinpaint_cli.pipeline.inloop import Fill, Mended, fill_by_consensus
+from faceinpaint_cli.pipeline.inloop_group import Fill, Mended, fill_by_consensus
 
 log = logging.getLogger(__name__)
 

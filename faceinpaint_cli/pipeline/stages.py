@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from faceinpaint_cli.config import RunConfig
-from faceinpaint_cli.damage.masks import MaskSource
 from faceinpaint_cli.types import Face, Job
 
 if TYPE_CHECKING:
+    from faceinpaint_cli.damage.masks import MaskSource
     from faceinpaint_cli.faces.detector import FaceDetector
     from faceinpaint_cli.fill.filler import Filler
 
@@ -23,7 +23,8 @@ Show = Callable[[Job, int, np.ndarray, np.ndarray, np.ndarray], None]
 class Stages:
     """Mask sources, face detector, damage localiser and fill, as the settings ask for them.
 
-    Whatever needs torch is imported when it is first asked for: a video without damage is copied without it.
+    What a stage needs is imported when it is first asked for: a video without damage is copied without torch, OpenCV
+    or the image readers, whose import takes longer than a short clip.
     `show`, if given, is called with a few before/mask/after pictures of each job (for the HTML report).
     """
 
@@ -33,6 +34,8 @@ class Stages:
 
     @cached_property
     def masks(self) -> MaskSource:
+        from faceinpaint_cli.damage.masks import MaskSource
+
         return MaskSource.from_config(self.config)
 
     @cached_property

@@ -17,7 +17,6 @@ import numpy as np
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.damage.evidence import diagnose
-from faceinpaint_cli.damage.masks import VideoMask
 from faceinpaint_cli.errors import InputError, OutputError
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.audit import Findings, audit, require
@@ -33,6 +32,7 @@ from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.types import Face, Job, JobResult
 
 if TYPE_CHECKING:
+    from faceinpaint_cli.damage.masks import VideoMask
     from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
 log = logging.getLogger(__name__)

@@ -18,8 +18,9 @@ from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.planes import copy_frame
 from faceinpaint_cli.media.video_index import VideoIndex, nth_video, open_video, with_missing
 from faceinpaint_cli.media.video_reader import DecodeLog, Span, check_size, joined_groups, read_packets
-from faceinpaint_cli.pipeline.inloop import InLoop, Mended
+from faceinpaint_cli.pipeline.inloop import InLoop
 from faceinpaint_cli.pipeline.inloop import why_not as why_not_in_loop
+from faceinpaint_cli.pipeline.inloop_group import Mended
 from faceinpaint_cli.pipeline.inplace import CODED_ROW, InPlace
 
 log = logging.getLogger(__name__)
