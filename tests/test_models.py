@@ -188,6 +188,21 @@ def test_blurred_keeps_slow_changes_and_sums():
     torch.testing.assert_close(spread, spread.T)
 
 
+def test_a_mirrored_first_stage_answers_alike_for_the_mirror_image():
+    torch.manual_seed(1)
+    net = build_generator("base", widths=(8, 8, 8), refine_depth=0, prior_rank=4, mirrored=True).eval()
+    wake(net)
+    plain = build_generator("base", widths=(8, 8, 8), refine_depth=0, prior_rank=4).eval()
+    plain.load_state_dict(net.state_dict())
+    image, mask = some_input(64)
+    with torch.inference_mode():
+        made, turned = net(image, mask), net(image.flip(3), mask.flip(3)).flip(3)
+        torch.testing.assert_close(made, turned, atol=1e-4, rtol=0)
+        assert not torch.allclose(plain(image, mask), plain(image.flip(3), mask.flip(3)).flip(3), atol=1e-3)
+    net.train()
+    torch.testing.assert_close(net(image, mask), plain.train()(image, mask))
+
+
 def test_no_mesh_is_left_of_what_repeats_from_cell_to_cell():
     phases = torch.zeros(1, 12, 16, 16)
     phases[:, 1::4] = 0.5  # one of the four phases of each of three channels is brighter
