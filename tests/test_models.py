@@ -228,6 +228,12 @@ def test_what_is_visible_is_carried_into_the_hole():
     torch.testing.assert_close(carried_in(everywhere, thin, 3), everywhere)
 
 
+def test_a_folder_of_the_same_name_does_not_hide_a_bundled_model(tmp_path, monkeypatch):
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_generator("base").name == "base"
+
+
 def test_the_package_has_base():
     assert "base" in bundled_models() and "localiser" not in bundled_models()
     for fidelity in (0.0, 1.0):

@@ -116,7 +116,7 @@ def find_model(name_or_path: str | Path) -> list[Path]:
     """The file or pair of files behind a bundled name or a path."""
     text = str(name_or_path)
     path = Path(text)
-    if path.suffix == ".safetensors" or path.parent != Path() or path.exists():
+    if path.suffix == ".safetensors" or path.parent != Path() or path.is_file():
         if not path.is_file():
             raise ModelError(f"no model file at {path}: give --model a .safetensors file or a bundled name")
         return [path]
