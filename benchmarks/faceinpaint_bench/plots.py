@@ -20,6 +20,7 @@ def hole_and_time(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
         matplotlib.use("svg")
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator
     except ImportError as error:
         raise UsageError(f'plots need matplotlib, which is not installed: pip install ".[bench]" '
                          f"({error})") from None
@@ -43,6 +44,9 @@ def hole_and_time(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = _axes(figure, "ms for a picture", "PSNR in the hole, dB")
         axes.set_xscale("log")
+        times = [row["ms_per_image"] for row in timed]
+        # over two decades and more there is no room for numbers between the powers of ten
+        axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5) if max(times) < 100 * min(times) else ()))
         for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
             ticks("{x:g}")
         for row in timed:
