@@ -159,24 +159,19 @@ def eight_bit(luma: np.ndarray) -> np.ndarray:
     return (luma >> (depth - 8)).astype(np.uint8)
 
 
-@lru_cache(maxsize=1)
-def _dis() -> cv2.DISOpticalFlow:
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+@lru_cache(maxsize=2)
+def _dis(preset: int) -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow_create(preset)
 
 
 def flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Dense flow (DIS, medium): pixel x of `a` stands at x + flow in `b`; both HW uint8."""
-    return _dis().calc(np.ascontiguousarray(a), np.ascontiguousarray(b), None)
-
-
-@lru_cache(maxsize=1)
-def _quick_dis() -> cv2.DISOpticalFlow:
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    return _dis(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(np.ascontiguousarray(a), np.ascontiguousarray(b), None)
 
 
 def quick_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """As `flow`, a few times quicker and not as exact."""
-    return _quick_dis().calc(np.ascontiguousarray(a), np.ascontiguousarray(b), None)
+    return _dis(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(np.ascontiguousarray(a), np.ascontiguousarray(b), None)
 
 
 @lru_cache(maxsize=4)

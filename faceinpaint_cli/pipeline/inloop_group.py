@@ -128,9 +128,9 @@ class Group:
 
     def _set_straight(self) -> None:
         """Move what was filled by the drift that the next keyframe shows."""
-        if not self._following or self._following[0].hit or not self._following[0].keyframe:
+        key = self._true_key()
+        if key is None:
             return
-        key = self._following[0]
         drift = Drift([f.guessed for f in self._guessed])
         times = sorted(c.pts for c in self._coded)
         anchor = bisect_left(times, min(f.guessed.anchor for f in self._guessed))
@@ -165,12 +165,17 @@ class Group:
             planes = composed(own.planes if own else None, moved, filled.guessed.lost)
             coded.data = self._substituter.packet(filled.damaged, coded.heading, planes)
 
+    def _true_key(self) -> Coded | None:
+        """The undamaged keyframe that the next group begins with, if it does."""
+        first = self._following[0] if self._following else None
+        return first if first is not None and first.keyframe and not first.hit else None
+
     def _misfit(self, instead: tuple[int, bytes] | None = None) -> float | None:
         """How far the group's last picture is from the next keyframe, which is true: grey levels that remain after
         the best motion. `instead` replaces the data of one packet. None where there is no such keyframe."""
-        if not self._following or self._following[0].hit or not self._following[0].keyframe:
+        key = self._true_key()
+        if key is None:
             return None
-        key = self._following[0]
         context = self._decoder()
         packets = [replace(c, data=instead[1]) if instead and n == instead[0] else c for n, c in enumerate(self._coded)]
         last: av.VideoFrame | None = None

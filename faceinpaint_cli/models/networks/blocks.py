@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 def silence(layer: nn.Conv2d) -> None:
     """Let `layer` begin with nothing to say."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 class Residual(nn.Module):
