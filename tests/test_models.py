@@ -91,6 +91,19 @@ def test_a_network_trained_blind_is_kept_from_the_mask(tmp_path):
         assert not torch.allclose(loaded.module(image, mask), net(image, mask))
 
 
+@pytest.mark.parametrize("name, options, last", [
+    ("pix2pix", {"width": 4}, "up.7.1"), ("cyclegan-attn", {"width": 4, "blocks": 1}, "body.19")])
+def test_a_closed_gate_leaves_the_picture_alone(name, options, last):
+    net = build_generator(name, **options, gated=True).eval()
+    image, mask = torch.rand(1, 3, 256, 256) * 2 - 1, torch.zeros(1, 1, 256, 256)
+    layer = net.get_submodule(last)
+    with torch.no_grad():
+        layer.bias[3] = -1000.0
+        assert torch.equal(net(image, mask), image)
+        layer.bias[3] = 1000.0
+        assert (net(image, mask) - image).abs().mean() > 0.05
+
+
 def test_half_precision_file_is_half_as_large(tmp_path):
     net = build_generator("base")
     for name, dtype in (("a", torch.float16), ("b", torch.float32)):

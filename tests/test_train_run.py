@@ -98,7 +98,8 @@ def trained(objective) -> list[tuple[str, torch.nn.Parameter]]:
 def test_every_model_of_the_lineage_takes_a_step(name):
     """One step with all terms of the recipe changes every weight of every network in it."""
     recipe = read_recipe(name, ["data.size=256" if "pix2pix" in name else "data.size=64"])
-    recipe["model"]["options"] = SMALL.get(recipe["model"]["name"], TINY)
+    gate = {key: value for key, value in recipe["model"]["options"].items() if key == "gated"}
+    recipe["model"]["options"] = SMALL.get(recipe["model"]["name"], TINY) | gate
     if recipe["discriminator"]["name"]:
         recipe["discriminator"]["options"] = {"width": 8}
     recipe["loss"]["adversarial_from"] = 0.0

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -81,8 +82,9 @@ def _build(paths: Sequence[Path], crop: str, stem: Path) -> None:
     facts = {"train": len(kept["train"]), "val": len(kept["val"]), "left_out": left_out}
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
-        np.save(stem.with_suffix(".part.npy"), everything)
-        stem.with_suffix(".part.npy").replace(stem.with_suffix(".npy"))
+        part = stem.with_suffix(f".{os.getpid()}.part.npy")  # two runs may be begun on the same faces at once
+        np.save(part, everything)
+        part.replace(stem.with_suffix(".npy"))
         stem.with_suffix(".json").write_text(json.dumps(facts))
     except OSError as error:
         raise OutputError(f"the cache of faces cannot be written to {stem.parent} ({error}): set --cache") from None

@@ -22,7 +22,7 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     x = x / (x.norm() + 1e-7)
     for _ in range(ROUNDS):
         square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x.T if tall else x).to(matrix.dtype)
 
 
@@ -42,14 +42,15 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         loss = None if closure is None else closure()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                momentum = state["momentum"].lerp_(parameter.grad, 1 - group["beta"])
-                ahead = parameter.grad.lerp(momentum, group["beta"]).flatten(1)
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameter in moved:
+                if not self.state[parameter]:
+                    self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+            gradients = [parameter.grad for parameter in moved]
+            momenta = [self.state[parameter]["momentum"] for parameter in moved]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["beta"])
+            for parameter, momentum, gradient in zip(moved, momenta, gradients, strict=True):
+                ahead = gradient.lerp(momentum, group["beta"]).flatten(1)
                 scale = 0.2 * max(ahead.shape) ** 0.5
                 parameter.add_(orthogonalise(ahead).view(parameter.shape), alpha=-group["lr"] * scale)
         return loss

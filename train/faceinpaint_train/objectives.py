@@ -56,7 +56,10 @@ class Objective:
         filters = [] if judge or o["name"] == "adamw" else [p for key, p in named if is_filter(key, p)]
         chosen = {id(p) for p in filters}
         rest = [p for _, p in named if id(p) not in chosen]
-        self.optimisers[name] = torch.optim.AdamW(rest, rate, betas=(betas[0], betas[1]), weight_decay=0.0)
+        # fused: a third of the time on a CPU, where it is not the default
+        self.optimisers[name] = torch.optim.AdamW(
+            rest, rate, betas=(betas[0], betas[1]), weight_decay=0.0, fused=self.team.device.type in ("cpu", "cuda")
+        )
         if filters:
             self.optimisers[f"{name}.filters"] = Muon(filters, rate)
         for optimiser in self.team_of(name):

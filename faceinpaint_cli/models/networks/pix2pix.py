@@ -13,6 +13,16 @@ def masked_input(image: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([image * (1 - mask), mask], 1)
 
 
+def drawn_over(values: Tensor, image: Tensor) -> Tensor:
+    """The last layer's `values` (N, 3 or 4, H, W) as a picture in [-1, 1]. A fourth channel is a gate: where its
+    sigmoid is 0, `image` is left as it is, so that a network that is told no mask can say where it has nothing to draw
+    (the attention masks of GANimation, Pumarola et al. 2018)."""
+    picture = torch.tanh(values[:, :3].to(image.dtype))
+    if values.shape[1] == 3:
+        return picture
+    return torch.lerp(image, picture, torch.sigmoid(values[:, 3:].to(image.dtype)))
+
+
 class Down(nn.Sequential):
     """LeakyReLU, 4 x 4 convolution of stride 2, norm: half the size."""
 
@@ -44,11 +54,17 @@ class Pix2Pix(nn.Module):
 
     The paper's has depth 8 and width 64. Instance norm stands for its batch norm of batches of one.
     `attention` lists the levels (1 = after the first halving) that end in SAGAN's self-attention, on the way
-    down. forward(image (N, 3, H, W), mask (N, 1, H, W)) to (N, 3, H, W) in [-1, 1]; H, W multiples of 2^depth.
+    down. With `gated` it also says where it draws at all (`drawn_over`). forward(image (N, 3, H, W),
+    mask (N, 1, H, W)) to (N, 3, H, W) in [-1, 1]; H, W multiples of 2^depth.
     """
 
     def __init__(
-        self, width: int = 64, depth: int = 8, dropout: float = 0.5, attention: tuple[int, ...] = ()
+        self,
+        width: int = 64,
+        depth: int = 8,
+        dropout: float = 0.5,
+        attention: tuple[int, ...] = (),
+        gated: bool = False,
     ) -> None:
         super().__init__()
         widths = [width * min(8, 2**level) for level in range(depth)]
@@ -62,7 +78,7 @@ class Pix2Pix(nn.Module):
         for level in reversed(range(depth)):
             enters = widths[level] if level == depth - 1 else 2 * widths[level]
             if level == 0:
-                self.up.append(Up(enters, 3, norm=False))
+                self.up.append(Up(enters, 3 + gated, norm=False))
             else:
                 wide = widths[level - 1]
                 self.up.append(Up(enters, wide, dropout=dropout if depth - 4 <= level < depth - 1 else 0.0))
@@ -80,4 +96,4 @@ class Pix2Pix(nn.Module):
             x = layer(x)
             if kept:
                 x = torch.cat([x, kept.pop()], 1)
-        return torch.tanh(x)
+        return drawn_over(x, image)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from faceinpaint_cli.models.networks.blocks import SaganAttention
-from faceinpaint_cli.models.networks.pix2pix import masked_input
+from faceinpaint_cli.models.networks.pix2pix import drawn_over, masked_input
 
 Wrap = Callable[[nn.Module], nn.Module]
 
@@ -40,8 +39,9 @@ class ResnetGenerator(nn.Module):
 
     `dilations` are repeated over the blocks: (1,) is CycleGAN's generator (Zhu et al. 2017), (1, 2, 4, 8) lets
     every position see over the hole. `attention` puts SAGAN's self-attention in the middle of the blocks,
-    `spectral` normalises every convolution as SAGAN does. forward(image (N, 3, H, W), mask (N, 1, H, W)) to
-    (N, 3, H, W) in [-1, 1]; H and W are multiples of 4.
+    `spectral` normalises every convolution as SAGAN does, with `gated` it also says where it draws at all
+    (`drawn_over`). forward(image (N, 3, H, W), mask (N, 1, H, W)) to (N, 3, H, W) in [-1, 1]; H and W are multiples
+    of 4.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class ResnetGenerator(nn.Module):
         dilations: tuple[int, ...] = (1,),
         attention: bool = False,
         spectral: bool = False,
+        gated: bool = False,
     ) -> None:
         super().__init__()
         wrap: Wrap = spectral_norm if spectral else unchanged
@@ -76,8 +77,8 @@ class ResnetGenerator(nn.Module):
                 nn.InstanceNorm2d(width * factor // 2, affine=True),
                 nn.ReLU(),
             ]
-        layers.append(wrap(nn.Conv2d(width, 3, 7, padding=3, padding_mode="reflect")))
+        layers.append(wrap(nn.Conv2d(width, 3 + gated, 7, padding=3, padding_mode="reflect")))
         self.body = nn.Sequential(*layers)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        return torch.tanh(self.body(masked_input(image, mask)))
+        return drawn_over(self.body(masked_input(image, mask)), image)
