@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 import av
 
+from faceinpaint_cli.damage.audio import damaged_sound
 from faceinpaint_cli.damage.decoder_log import decode_logged, listening
 from faceinpaint_cli.damage.gaps import CodedPicture, Missing, missing_pictures
 from faceinpaint_cli.errors import InputError
@@ -68,7 +69,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is known of a video's damage; `groups` cover all packets of the first video stream in order."""
+    """What is known of a video's damage; `groups` cover all packets of the first video stream in order, `notes` are
+    sentences on what is not repaired."""
 
     path: str
     codec: str
@@ -167,7 +169,8 @@ def diagnose(path: Path | str) -> Diagnosis:
     onsets = _examine(path, survey, suspected, codec) if suspected else []
     placed = [Group(g.first, g.last, tuple(o for o in onsets if g.first <= o.packet < g.last),
                     tuple(m for m in missing if g.first < m.before <= g.last)) for g in groups]
-    return Diagnosis(str(path), codec, time_base, tuple(survey.pictures), tuple(placed))
+    found = Diagnosis(str(path), codec, time_base, tuple(survey.pictures), tuple(placed))
+    return replace(found, notes=tuple(damaged_sound(path))) if found.damaged else found
 
 
 @dataclass

@@ -75,6 +75,8 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
     if diagnosis is not None and diagnosis.damaged:
         from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
+        for note in diagnosis.notes:
+            log.warning("%s: %s", job.input, note)
         mended = MendedFrames.of(source, diagnosis)
         source = mended.source
         if mended.why_not:
