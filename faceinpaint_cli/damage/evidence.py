@@ -36,7 +36,7 @@ SILENT_CODECS = frozenset(("hevc", "vp9", "vp8", "av1"))
 ONE_FRAME_EACH = frozenset(("h264", "hevc", "mpeg1video", "mpeg2video", "mjpeg", "av1"))
 """Codecs whose packets each give a frame, if they have a time (others have packets that show nothing)."""
 UNFILTERED = {"skip_loop_filter": "all"}
-"""Nothing that is read from a stream hangs on its pictures being smoothed, and in H.264 that is a quarter of the work."""
+"""Nothing that is read from a stream hangs on its pictures being smoothed; in H.264 that is a quarter of the work."""
 SURVEYED_BYTES = 4096
 """Enough of a packet to reach its first slice header past parameter sets and supplemental information."""
 
