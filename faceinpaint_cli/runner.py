@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, fields, replace
 from itertools import chain, groupby
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 
 from faceinpaint_cli.config import RunConfig, flag_name, parse_shard
 from faceinpaint_cli.errors import UsageError, describe
@@ -23,6 +21,9 @@ from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.discover import discover
 from faceinpaint_cli.pipeline.stages import Show, Stages
 from faceinpaint_cli.types import Job, JobResult
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
                 if result.status == "failed":
                     error = result.error or ""
                     named = error if result.input in error else f"{result.input}: {error}"
-                    tqdm.write(f"faceinpaint: {named}", file=sys.stderr)
+                    _say(f"faceinpaint: {named}", progress)
         except KeyboardInterrupt:
             click.echo(f"faceinpaint: interrupted; {_summary(results)} of {len(jobs)}; go on with --resume", err=True)
             raise
@@ -179,12 +180,34 @@ def _skipped(job: Job, config: RunConfig) -> JobResult:
 
 def _do(jobs: Sequence[Job], config: RunConfig, stages: Stages, progress: bool) -> Iterator[JobResult]:
     """Results in the order of the jobs. Neighbouring pictures are filled together."""
-    with tqdm(total=len(jobs), unit="file", disable=not progress, smoothing=0.1) as bar:
+    with _bar(progress, total=len(jobs), unit="file", smoothing=0.1) as bar:
         for kind, same in groupby(jobs, key=lambda job: job.kind):
             results = (_do_images if kind == "image" else _do_videos)(list(same), config, stages, progress)
             for result in results:
-                bar.update()
+                if bar is not None:
+                    bar.update()
                 yield result
+
+
+def _bar(progress: bool, **options: Any) -> AbstractContextManager[tqdm[Any] | None]:
+    """A progress bar, or none: what draws it is not even loaded then, for a file that is only copied takes no longer
+    than that."""
+    if not progress:
+        return nullcontext()
+    from tqdm import tqdm
+
+    return tqdm(**options)
+
+
+def _say(line: str, progress: bool) -> None:
+    """A line on stderr, above the progress bars where there are any."""
+    if not progress:
+        click.echo(line, err=True)
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():
+        click.echo(line, err=True)
 
 
 def _do_images(jobs: Sequence[Job], config: RunConfig, stages: Stages, progress: bool) -> Iterable[JobResult]:
@@ -198,11 +221,12 @@ def _do_videos(jobs: Sequence[Job], config: RunConfig, stages: Stages, progress:
 
     for job in jobs:
         start = perf_counter()
-        with tqdm(desc=job.input.name, unit="frame", disable=not progress, leave=False, position=1) as bar:
+        with _bar(progress, desc=job.input.name, unit="frame", leave=False, position=1) as bar:
 
-            def advance(done: int, total: int | None, bar: tqdm[Any] = bar) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
+            def advance(done: int, total: int | None, bar: tqdm[Any] | None = bar) -> None:
+                if bar is not None:
+                    bar.total = total
+                    bar.update(done - bar.n)
 
             try:
                 result = repair_video(job, config, stages, advance)

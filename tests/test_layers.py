@@ -1,4 +1,4 @@
-"""A module imports only from lower layers, and `faceinpaint --help` imports no torch."""
+"""A module imports only from lower layers, and what needs no torch imports none."""
 
 import ast
 import os
@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from media_factory import make_clip
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
@@ -71,6 +73,17 @@ def test_help_is_quick_and_imports_no_torch():
     best = min(_seconds([sys.executable, "-m", "faceinpaint_cli", "--help"]) for _ in range(3))
     bare = min(_seconds([sys.executable, "-c", "import click"]) for _ in range(3))
     assert best - bare < 0.4
+
+
+def test_a_clean_video_loads_only_what_copying_it_needs(tmp_path: Path):
+    clip = make_clip(tmp_path / "clip.mp4", frames=6)
+    command = [sys.executable, "-X", "importtime", "-m", "faceinpaint_cli", "run", str(clip), "-o",
+               str(tmp_path / "out.mp4")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    modules = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert (tmp_path / "out.mp4").read_bytes() == clip.read_bytes()
+    assert "av" in modules
+    assert not modules & {"torch", "torchvision", "facenet_pytorch", "cv2", "PIL", "tqdm"}
 
 
 def _seconds(command: list[str]) -> float:

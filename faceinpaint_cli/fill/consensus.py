@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from faceinpaint_cli.fill.motion import KNOWN_AT_LEAST, Candidates, Lost, Planes, composed, eight_bit, grown, plane_mask
+from faceinpaint_cli.fill.motion import KNOWN_AT_LEAST, Candidates, Lost, Planes, composed, eight_bit, plane_mask
 
 WORSE, APART = 2.0, 0.5
 """A guess is dropped where it is so many times, and so many grey levels, farther from the intact part than the best."""
@@ -68,7 +68,7 @@ def choose(picture: Lost, guesses: Candidates) -> tuple[list[str], str]:
 
 def _relit(picture: Lost, guesses: Candidates) -> Candidates:
     """The guesses in the light of the picture: flashes, fades and dissolves change it from one picture to the next."""
-    known = ~grown(picture.lost, 17)
+    known = picture.known
     pictures = dict(zip(guesses.names, guesses.pictures, strict=True))
     if picture.decoded is None or known.mean() < SEEN or "own" not in pictures:
         return guesses
@@ -113,7 +113,7 @@ def _about(x: np.ndarray, y: np.ndarray, middle: float) -> tuple[float, float]:
 def _unexplained(picture: Lost, guesses: Candidates) -> float:
     """Share of the intact part's variance that its own motion from the neighbour does not tell."""
     assert picture.decoded is not None
-    known = ~grown(picture.lost, 17)
+    known = picture.known
     there = picture.decoded[0][known].astype(np.float32)
     own = guesses.pictures[guesses.names.index("own")][0][known].astype(np.float32)
     return float((there - own).var() / max(float(there.var()), 1e-3))
@@ -121,7 +121,7 @@ def _unexplained(picture: Lost, guesses: Candidates) -> float:
 
 def _errors(picture: Lost, guesses: Candidates) -> dict[str, float]:
     """Mean difference of each guess from the intact part, in 8-bit grey levels; empty where too little is intact."""
-    known = ~grown(picture.lost, 17)
+    known = picture.known
     if picture.decoded is None or known.mean() < KNOWN_AT_LEAST:
         return {}
     own = eight_bit(picture.decoded[0])[known].astype(np.float32)

@@ -69,17 +69,19 @@ class Drift:
             self._begun.append(luma)
         self._last = [*self._last[-1:], (time, luma)]
 
-    def found(self, key: tuple[int, np.ndarray], after: tuple[int, np.ndarray] | None) -> list[np.ndarray] | None:
+    def found(self, key: tuple[int, np.ndarray], after: tuple[int, np.ndarray] | None,
+              back: np.ndarray) -> list[np.ndarray] | None:
         """For each of `guessed`, in order of time, HW2 float32: the pixel that is at y belongs at y + drift.
 
-        `key` is (time, luma) of the keyframe that follows, `after` of the picture after that. None where too little
-        was seen, or the keyframe shows another scene.
+        `key` is (time, luma) of the keyframe that follows, `after` of the picture after that, `back` the motion (HW2
+        float32) from the keyframe to the last picture seen. None where too little was seen, or the keyframe shows
+        another scene.
         """
         if len(self._last) < 2 or len(self._where) < len(self._guessed):
             return None
         (time0, luma0), (time1, luma1) = self._last
         time2, luma2 = key
-        there, back = flow(luma1, luma2), flow(luma2, luma1)
+        there = flow(luma1, luma2)
         before = -flow(luma1, luma0) * ((time2 - time1) / (time1 - time0))
         step, unsure = before, np.square(before).sum(2)
         if after is not None:

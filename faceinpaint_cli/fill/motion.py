@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -56,6 +56,11 @@ class Lost:
     behind: Sequence[Neighbour]
     after: Sequence[Neighbour]
     between: Sequence[Neighbour] = ()
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """HW bool: what is surely the picture's own, away from the lost part's edge."""
+        return ~grown(self.lost, 17)
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def _onward(picture: Lost) -> dict[str, Planes]:
         through = motion_through(crossing[(len(crossing) - 1) // 2].vectors, luma.shape)
         mean = (mean + through) / 2 if fields else through
     fields["mean"] = mean
-    known = ~grown(picture.lost, 17)
+    known = picture.known
     if picture.decoded is not None and known.mean() > KNOWN_AT_LEAST:
         own = flow(eight_bit(picture.decoded[0]), luma)
         fields["corrected"] = mean + carried_down(own - mean, known)
@@ -195,7 +200,12 @@ def warp(plane: np.ndarray, field: np.ndarray) -> np.ndarray:
 
 def remainder(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """What is left of the difference of two luma planes after the best motion, in grey levels; all HW uint8."""
-    return cv2.absdiff(a, warp(b, flow(a, b)))
+    return left_over(a, b, flow(a, b))
+
+
+def left_over(a: np.ndarray, b: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """As `remainder`, after the motion (HW2 float32) from `a` to `b`."""
+    return cv2.absdiff(a, warp(b, motion))
 
 
 def carried(field: np.ndarray, along: np.ndarray) -> np.ndarray:

@@ -23,7 +23,8 @@ import numpy as np
 from faceinpaint_cli.damage.evidence import Diagnosis
 from faceinpaint_cli.media.h264_substitute import Substituter
 from faceinpaint_cli.media.video_index import open_video, video_stream
-from faceinpaint_cli.pipeline.inloop_group import Coded, Fill, Group, Mended, fill_by_consensus
+from faceinpaint_cli.pipeline.inloop_decoder import Coded
+from faceinpaint_cli.pipeline.inloop_group import Fill, Group, Mended, fill_by_consensus
 
 
 def why_not(diagnosis: Diagnosis) -> str | None:
