@@ -333,9 +333,9 @@ def test_bad_input_is_one_clear_line(kind, said, tmp_path):
 
 
 def test_a_changing_size_is_told_where_damage_is_looked_for(tmp_path):
-    """Joined transport streams look damaged where the times start anew, next to pictures of another size."""
-    parts = [make_clip(tmp_path / f"{i}.ts", audio=None, frames=10, size=(64 + 32 * i, 80), options={"bf": "3"})
-             for i in range(2)]
+    """Joined transport streams with a gap in time look damaged, next to pictures of another size."""
+    parts = [make_clip(tmp_path / f"{i}.ts", audio=None, frames=10, size=(64 + 32 * i, 80), options={"bf": "3"},
+                       times=range(15 * i, 15 * i + 10), time_base=Fraction(1, 25)) for i in range(2)]
     source = tmp_path / "joined.ts"
     source.write_bytes(b"".join(p.read_bytes() for p in parts))
     config = RunConfig()

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def damaged_sound(path: Path) -> list[str]:
-    """One line for each audio stream of `path` in which packets do not decode or are marked corrupt by the container."""
+    """One line for each audio stream of `path` in which packets do not decode or the container calls corrupt."""
     lines = []
     with open_video(path) as container:
         tracks = {stream.index: _Track() for stream in container.streams.audio}

@@ -62,7 +62,7 @@ class Drift:
         if self._last:
             step = quick_flow(self._last[-1][1], luma)
             self._where = [where + carried(step, where) for where in self._where]
-            self._steps.append(_coarse(step) / (time - self._last[-1][0]))
+            self._steps.append(_coarse(step) / max(1, time - self._last[-1][0]))  # frames may share a time
         self._times.append(time)
         while len(self._where) < len(self._guessed) and self._guessed[len(self._where)].time <= time:
             self._where.append(np.zeros((*luma.shape, 2), np.float32))

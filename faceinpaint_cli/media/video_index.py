@@ -88,12 +88,6 @@ class VideoIndex:
         """(width, height) as shown, after rotation."""
         return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
 
-    def frame_number(self, pts: int | None, after: int) -> int:
-        """The number of the frame that is shown at `pts`, given that the one before it was number `after`."""
-        if pts is None or not self.exact:
-            return after + 1
-        return max(after + 1, int(np.searchsorted(self.times, pts)))
-
     def duration_of(self, number: int) -> int:
         """How long a frame is shown, in `time_base`: until the next one, the last as long as its packet says."""
         if number + 1 < self.frames:
@@ -191,6 +185,17 @@ def index_video(path: Path) -> VideoIndex:
         )
 
 
+def require_order(source: VideoIndex) -> None:
+    """InputError where the packets' decoding times go back: no container takes such a video but by copying the file."""
+    known = source.dts[source.dts != NO_TIME]
+    backward = np.flatnonzero(np.diff(known) < 0)
+    if len(backward):
+        place = int(backward[0]) + 1
+        by = float((known[place - 1] - known[place]) * source.time_base)
+        raise InputError(f"{source.path}: its times go back by {by:.2f} s at packet {place} (recordings joined end to "
+                         "end?); split it there, or have its times made anew first (ffmpeg -i IN -c copy OUT does so)")
+
+
 def starts_group(codec: str, packet: bytes, prefix: int) -> bool:
     """Whether a key packet can be decoded, and everything after it, without what came before.
 
@@ -220,10 +225,11 @@ def decoding_times(times: np.ndarray, delay: int, step: int) -> np.ndarray:
     """When packets of frames shown at `times` (ascending) are decoded: as the frame `delay` places earlier is shown.
 
     With a delay of as many places as pictures are reordered at most, none is decoded after it is shown; the
-    first ones are decoded before the video starts, `step` apart.
+    first ones are decoded before the video starts, `step` apart. No two are decoded at the same time.
     """
     lead = times[:1] - max(1, step) * np.arange(delay, 0, -1)
-    return np.concatenate([lead, times])[: len(times)]
+    places = np.arange(len(times))  # muxers want them to ascend, also where frames share a time
+    return np.minimum.accumulate((np.concatenate([lead, times])[: len(times)] - places)[::-1])[::-1] + places
 
 
 def with_missing(source: VideoIndex, times: Sequence[int]) -> VideoIndex:

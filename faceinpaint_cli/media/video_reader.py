@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 import av
+import numpy as np
 
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 Span = tuple[int, int]
 """Frames from, up to without."""
 KEPT_ERRORS = 20
+WAITING = 4
+"""Frames that wait at most for one that should be shown before them."""
 
 
 @dataclass
@@ -47,19 +50,46 @@ def read_frames(source: VideoIndex, spans: Sequence[Span], problems: DecodeLog) 
         packets = read_packets(container, stream)
         read = 0
         for run in joined_groups(source, spans):
-            number = run.frames[0] - 1
-            place = run.packets[0] - 1
-            for packet, frames, error in tolerant.decode(context, _between(packets, run.packets, read)):
-                place += packet is not None
-                if error is not None:
-                    problems.add(place, error)
-                for frame in frames:
-                    number = source.frame_number(frame.pts, number)
-                    if any(a <= number < b for a, b in spans):
-                        check_size(source, frame, number)
-                        yield number, frame
+            decoded = _decoded(context, _between(packets, run.packets, read), run.packets[0], problems)
+            for number, frame in numbered(source, decoded, run.frames[0]):
+                if any(a <= number < b for a, b in spans):
+                    check_size(source, frame, number)
+                    yield number, frame
             read = run.packets[1]
             context.flush_buffers()
+
+
+def _decoded(context: av.VideoCodecContext, packets: Iterator[av.Packet], first: int,
+             problems: DecodeLog) -> Iterator[av.VideoFrame]:
+    """The frames of `packets`, of which the first is number `first` of the file."""
+    place = first - 1
+    for packet, frames, error in tolerant.decode(context, packets):
+        place += packet is not None
+        if error is not None:
+            problems.add(place, error)
+        yield from frames
+
+
+def numbered(source: VideoIndex, frames: Iterable[av.VideoFrame], first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    """(number, frame) in order of display, for frames of a decoder that begins with number `first` of the source.
+
+    A decoder gives pictures in the order that the stream says, and a file may give two of them each other's times: a
+    frame that comes early waits for up to WAITING others. Where times repeat, each frame takes the next number.
+    """
+    waiting: dict[int, av.VideoFrame] = {}
+    expected = first
+    for frame in frames:
+        number = expected
+        if source.exact and frame.pts is not None:
+            number = max(expected, int(np.searchsorted(source.times, frame.pts)))
+        while number in waiting:
+            number += 1
+        waiting[number] = frame
+        while waiting and (expected in waiting or len(waiting) > WAITING):
+            expected = min(waiting)
+            yield expected, waiting.pop(expected)
+            expected += 1
+    yield from sorted(waiting.items())
 
 
 def read_packets(container: av.container.InputContainer, *streams: av.stream.Stream) -> Iterator[av.Packet]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from faceinpaint_cli.damage.decoder_log import Messages, decode_logged, listening
 from faceinpaint_cli.damage.evidence import Onset
+from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.fill.motion import Neighbour, eight_bit
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_substitute import Heading
@@ -63,6 +64,7 @@ class GroupDecoder:
         self._stream, self._coded, self._previous = stream, coded, previous
         self.following = following[:AHEAD]
         self._tail: list[Neighbour] | None = None
+        self._size: tuple[int, int] | None = None
 
     @property
     def key(self) -> Coded | None:
@@ -87,13 +89,14 @@ class GroupDecoder:
         with listening():
             for number, item in enumerate([*coded, None]):
                 if item is None:
-                    frames = frames_of(context, None)
+                    frames = self._frames(context, None)
                 elif not item.data:
                     continue
                 elif number == place:
                     frames, _, said = decode_logged(context, item.packet(self._time_base))
+                    self._of_one_size(frames)
                 else:
-                    frames = frames_of(context, item.packet(self._time_base))
+                    frames = self._frames(context, item.packet(self._time_base))
                 for frame in frames:
                     if frame.pts in near:
                         shown[frame.pts] = Neighbour(frame.pts, planes_of(frame), tolerant.vectors_of(frame))
@@ -111,7 +114,7 @@ class GroupDecoder:
         for item in [*self._coded, *self.following, None]:
             if item is not None and not item.data:
                 continue
-            for frame in frames_of(context, item.packet(self._time_base) if item else None):
+            for frame in self._frames(context, item.packet(self._time_base) if item else None):
                 if frame.pts == self._coded[place].pts:
                     return Neighbour(frame.pts, planes_of(frame))
         return None
@@ -120,7 +123,7 @@ class GroupDecoder:
         """(time, HW uint8) of the pictures of the group and of the beginning of the next, as they come out."""
         context = self._decoder()
         for item in [*(c for c in [*self._coded, *self.following] if c.data), None]:
-            for frame in frames_of(context, item.packet(self._time_base) if item else None):
+            for frame in self._frames(context, item.packet(self._time_base) if item else None):
                 if frame.pts is not None:
                     yield frame.pts, eight_bit(planes_of(frame)[0])
 
@@ -132,7 +135,7 @@ class GroupDecoder:
             context = tolerant.open_decoder(self._stream, threads=False, whole=True)
             packets = [c.packet(self._time_base) for c in self._previous if c.data]
             for packet in [*packets, None]:
-                self._tail += [Neighbour(f.pts, planes_of(f)) for f in frames_of(context, packet) if f.pts in wanted]
+                self._tail += [Neighbour(f.pts, planes_of(f)) for f in self._frames(context, packet) if f.pts in wanted]
             self._tail.sort(key=lambda n: -n.time)
         return self._tail
 
@@ -142,7 +145,7 @@ class GroupDecoder:
             return []
         context = tolerant.open_decoder(self._stream, threads=False, whole=True)
         packet = self.following[0].packet(self._time_base)
-        frames = [*frames_of(context, packet), *frames_of(context, None)]
+        frames = [*self._frames(context, packet), *self._frames(context, None)]
         return [Neighbour(f.pts, planes_of(f)) for f in frames[:1]]
 
     @property
@@ -157,12 +160,23 @@ class GroupDecoder:
         if self._coded[0].hit:
             for coded in self._previous:
                 if coded.data:
-                    frames_of(context, coded.packet(self._time_base))
+                    self._frames(context, coded.packet(self._time_base))
         return context
 
+    def _frames(self, context: av.VideoCodecContext, packet: av.Packet | None) -> list[av.VideoFrame]:
+        return self._of_one_size(tolerant.decode_one(context, packet)[0])
 
-def frames_of(context: av.VideoCodecContext, packet: av.Packet | None) -> list[av.VideoFrame]:
-    return tolerant.decode_one(context, packet)[0]
+    def _of_one_size(self, frames: list[av.VideoFrame]) -> list[av.VideoFrame]:
+        """The frames; InputError where they have not the size of those before: the groups around may be of another."""
+        for frame in frames:
+            size = (frame.width, frame.height)
+            self._size = self._size or size
+            if size != self._size:
+                at = "" if frame.time is None else f" at {frame.time:.2f} s"
+                raise InputError(f"{self._stream.container.name}: its picture changes from {self._size[0]} x "
+                                 f"{self._size[1]} to {size[0]} x {size[1]}{at}; split it there, or convert it to one "
+                                 "size")
+        return frames
 
 
 def _near(times: Sequence[int], time: int) -> set[int]:

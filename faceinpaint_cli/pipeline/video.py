@@ -24,7 +24,7 @@ from faceinpaint_cli.media.encoders import Encoder, choose_encoder
 from faceinpaint_cli.media.planes import ToRgb, conform, eight_bit, paste
 from faceinpaint_cli.media.segments import EncodedPacket, SegmentFacts, SegmentStore
 from faceinpaint_cli.media.smart_render import RenderPlan, plan_render, smart_encoder
-from faceinpaint_cli.media.video_index import VideoIndex, index_video
+from faceinpaint_cli.media.video_index import VideoIndex, index_video, require_order
 from faceinpaint_cli.media.video_reader import DecodeLog, Span, read_frames
 from faceinpaint_cli.media.video_writer import container_format, wants_global_header, write_video
 from faceinpaint_cli.pipeline.overlap import ahead
@@ -90,6 +90,7 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
                 stages.masks.for_video(job, source.width, source.height, source.frames, source.rotation))
         masked = _masked_frames(source, masks)
         if masked.any() or mended is not None:
+            require_order(source)
             repair = _Repair(job, config, stages, source, masks, masked, mended, progress)
             found, counts = repair.run()
             result = replace(result, method=config.method if masked.any() else "in-loop", **counts)
@@ -183,6 +184,10 @@ class _Repair:
                     raise InputError(f"{self.job.input}: no picture of its video could be decoded; get the file again")
                 found = audit(self.source, temporary, plan, written, self.mended is not None)
                 require(found, self.job.output)
+            missing = self.source.frames - len(written.frames)
+            if missing:
+                log.warning("%s: %d of %d frames could not be decoded and are not in the output", self.job.input,
+                            missing, self.source.frames)
             totals = _totals(store, len(written.frames))
             if self.mended is not None:
                 totals["frames_damaged"] = int(self.touched.sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,7 +17,7 @@ from faceinpaint_cli.damage.evidence import Diagnosis
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.planes import copy_frame
 from faceinpaint_cli.media.video_index import VideoIndex, nth_video, open_video, with_missing
-from faceinpaint_cli.media.video_reader import DecodeLog, Span, check_size, joined_groups, read_packets
+from faceinpaint_cli.media.video_reader import DecodeLog, Span, check_size, joined_groups, numbered, read_packets
 from faceinpaint_cli.pipeline.inloop import InLoop
 from faceinpaint_cli.pipeline.inloop import why_not as why_not_in_loop
 from faceinpaint_cli.pipeline.inloop_group import Mended
@@ -56,10 +56,10 @@ class MendedFrames:
         A frame that the decoder does not give is the one before it, shown again, so that sound stays in step.
         """
         if self.why_not is None and self.diagnosis.codec in CODED_ROW:
-            numbered = self._read_in_place(spans, problems)
+            frames = self._read_in_place(spans, problems)
         else:
-            numbered = self._read_in_loop(spans, problems)
-        for number, frame in numbered:
+            frames = self._read_in_loop(spans, problems)
+        for number, frame in frames:
             if any(a <= number < b for a, b in spans):
                 check_size(self.source, frame, number)
                 yield number, frame
@@ -78,14 +78,8 @@ class MendedFrames:
                 before = list(islice(packets, first - max(start, place)))
                 frames = loop.frames(islice(packets, last - first), first, before, problems.add)
                 place = last
-                yield from self._complete(self._with_numbers(frames, run.frames), run.frames)
+                yield from self._complete(numbered(self.source, frames, run.frames[0]), run.frames)
             self.mended += loop.mended
-
-    def _with_numbers(self, frames: Iterable[av.VideoFrame], span: Span) -> Iterator[tuple[int, av.VideoFrame]]:
-        number = span[0] - 1
-        for frame in frames:
-            number = self.source.frame_number(frame.pts, number)
-            yield number, frame
 
     def _read_in_loop(self, spans: Sequence[Span], problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
         """Packets mended in the stream and then decoded, or as they are."""
@@ -103,7 +97,7 @@ class MendedFrames:
                     place = run.packets[1]
                 context = tolerant.open_decoder(stream, threads=loop is None)
                 frames = self._decoded(context, packets, problems)
-                yield from self._complete(self._with_numbers(frames, run.frames), run.frames)
+                yield from self._complete(numbered(self.source, frames, run.frames[0]), run.frames)
             if loop is not None:
                 self.mended += loop.mended
 
@@ -114,12 +108,12 @@ class MendedFrames:
                 problems.add(place, error)
             yield from decoded
 
-    def _complete(self, numbered: Iterator[tuple[int, av.VideoFrame]],
+    def _complete(self, found: Iterator[tuple[int, av.VideoFrame]],
                   frames: Span) -> Iterator[tuple[int, av.VideoFrame]]:
         """All numbers of a run, the missing ones with the nearest frame before, or the first."""
         expected = frames[0]
         last: av.VideoFrame | None = None
-        for number, frame in numbered:
+        for number, frame in found:
             if number >= frames[1]:
                 break
             for gap in range(expected, number):

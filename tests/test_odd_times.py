@@ -1,0 +1,71 @@
+"""Files whose frames share a time, have each other's, or whose times go back: no frame lost, or one clear line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media_factory import make_clip
+
+from faceinpaint_cli import inpaint_video
+from faceinpaint_cli.errors import InputError
+
+FRAMES = 24
+
+
+def retimed(clip: Path, target: Path, times: Callable[[int], int]) -> Path:
+    """The packets of a clip without reordering; packet k is shown at `times(k)` steps of 1/25 s, decoded at k - 3."""
+    with av.open(str(clip)) as source, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(p for p in source.demux(video=0) if p.size):
+            step = round(1 / 25 / packet.time_base)
+            packet.pts, packet.dts, packet.stream = times(number) * step, (number - 3) * step, stream
+            out.mux(packet)
+    return target
+
+
+def shown(path: Path) -> list[tuple[float, np.ndarray]]:
+    """(time, grey picture) of every frame, in order of time."""
+    with av.open(str(path)) as container:
+        frames = [(float(f.time or 0), f.to_ndarray(format="gray")) for f in container.decode(video=0)]
+    return sorted(frames, key=lambda pair: pair[0])
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "clip.mp4", audio=None, frames=FRAMES, options={"bf": "0", "crf": "10"})
+
+
+def swapped(number: int) -> int:
+    return {10: 11, 11: 10}.get(number, number)
+
+
+def shared(number: int) -> int:
+    return 9 if number == 10 else number
+
+
+@pytest.mark.parametrize("times", [swapped, shared])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_frames_with_odd_times_are_all_there(clip: Path, tmp_path: Path, times: Callable[[int], int],
+                                             suffix: str) -> None:
+    if suffix == ".mkv" and times is swapped:
+        suffix = ".mov"  # Matroska has no decoding times: its reader takes these for reordered pictures
+    odd = retimed(clip, tmp_path / f"odd{suffix}", times)
+    result = inpaint_video(odd, tmp_path / f"out{suffix}", box=("0,0,16,16",), method="telea", crf=5)
+    before, after = shown(odd), shown(tmp_path / f"out{suffix}")
+    assert result.frames == len(after) == len(before) == FRAMES
+    for (time, picture), (time_after, picture_after) in zip(before, after, strict=True):
+        assert abs((time - before[0][0]) - (time_after - after[0][0])) < 0.002
+        assert np.abs(picture[20:].astype(int) - picture_after[20:]).mean() < 2.5
+
+
+def test_recordings_joined_end_to_end_are_one_clear_line(clip: Path, tmp_path: Path) -> None:
+    part = make_clip(tmp_path / "part.ts", audio=None)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(part.read_bytes() * 2)
+    with pytest.raises(InputError, match=r"its times go back by .* at packet 24"):
+        inpaint_video(joined, tmp_path / "out.ts", box=("0,0,16,16",), method="telea")
+    assert not (tmp_path / "out.ts").exists()
