@@ -67,6 +67,17 @@ def test_a_network_trained_blind_draws_the_whole_picture_at_its_own_size(folder,
     assert np.abs((large + 1) * 127.5 - whole).mean() < 1.5
 
 
+def test_models_of_two_runs_are_told_apart_by_their_folders(folder, tmp_path):
+    options = {"width": 4, "blocks": 1}
+    paths = [tmp_path / run / "model.safetensors" for run in ("long", "short")]
+    for path in paths:
+        path.parent.mkdir()
+        save_checkpoint(path, build_generator("patchgan-inpaint", **options).state_dict(), "patchgan-inpaint",
+                        {"options": options, "size": 64}, torch.float32)
+    config = BenchConfig(output=tmp_path, data=(folder,), size=64, models=tuple(map(str, paths)), methods=("generator",))
+    assert [m.name for m in methods.build_methods(config)[0]] == ["generator long", "generator short"]
+
+
 def test_figures_are_those_of_the_measures(folder, tmp_path):
     report = bench(folder, tmp_path / "out")
     found = rows(report)["ns"]

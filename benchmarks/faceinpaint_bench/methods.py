@@ -119,7 +119,9 @@ def _generator(kind: str, model: str, fidelity: float | None, config: BenchConfi
     settings = RunConfig(model=model, device=config.device, precision="fp32", batch_size="1",
                          fidelity=RunConfig.fidelity if fidelity is None else fidelity)
     generator = Generator(settings)
-    name = kind if model == "base" else f"{kind} {Path(model).stem}"
+    path = Path(model)
+    own = path.parent.name if path.stem == "model" else path.stem  # a run's folder, since all name their weights alike
+    name = kind if model == "base" else f"{kind} {own or path.stem}"
     if fidelity is not None:
         name += f" @{fidelity:g}"
 
