@@ -74,7 +74,8 @@ def test_models_of_two_runs_are_told_apart_by_their_folders(folder, tmp_path):
         path.parent.mkdir()
         save_checkpoint(path, build_generator("patchgan-inpaint", **options).state_dict(), "patchgan-inpaint",
                         {"options": options, "size": 64}, torch.float32)
-    config = BenchConfig(output=tmp_path, data=(folder,), size=64, models=tuple(map(str, paths)), methods=("generator",))
+    config = BenchConfig(output=tmp_path, data=(folder,), size=64, models=tuple(map(str, paths)),
+                         methods=("generator",))
     assert [m.name for m in methods.build_methods(config)[0]] == ["generator long", "generator short"]
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from faceinpaint_cli.errors import ModelError
 from faceinpaint_cli.models.mixed import Mixed
+from faceinpaint_cli.models.networks.base import Base
 from faceinpaint_cli.models.registry import build_generator, generator_spec
 
 FORMAT = "faceinpaint-generator-1"
@@ -147,7 +148,9 @@ def load_generator(name_or_path: str | Path, fidelity: float | None = None) -> L
     if len(parts) == 1:
         return last
     digest = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
-    return replace(last, module=Mixed(parts[0].module, last.module, share).eval(), sha256=digest)
+    realistic, faithful = (part.module for part in parts)
+    assert isinstance(realistic, Base) and isinstance(faithful, Base)  # the only generator that is bundled as a pair
+    return replace(last, module=Mixed(realistic, faithful, share).eval(), sha256=digest)
 
 
 def _load(path: Path) -> LoadedGenerator:

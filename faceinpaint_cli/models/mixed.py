@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from faceinpaint_cli.models.networks.base import REACH, Base, visible_mean
+
 BAND = 1 / 64
 """Standard deviation, as a share of the crop's side, of the blur that parts coarse from fine: 4 pixels of 256. Chosen
 on validation faces: see train/EXPERIMENTS.md, where the means of the networks' weights and pictures are as well."""
@@ -16,19 +18,29 @@ class Mixed(nn.Module):
 
     From `fidelity` 1 to a half the fine differences come in, which cost little PSNR and make the picture sharp; from
     there to 0 the coarse ones, on which a network that is judged by its looks is further from the truth. At a half: the
-    faithful picture's light and colours with the realistic one's features.
+    faithful picture's light and colours with the realistic one's features. From a half down only the coarse part of the
+    faithful picture counts: its second stage, which draws the fine parts, is left out, and the rest made at half the
+    size.
     """
 
-    def __init__(self, realistic: nn.Module, faithful: nn.Module, fidelity: float) -> None:
+    def __init__(self, realistic: Base, faithful: Base, fidelity: float) -> None:
         super().__init__()
         self.realistic, self.faithful = realistic, faithful
         self.fine, self.coarse = min(1.0, 2 - 2 * fidelity), max(0.0, 1 - 2 * fidelity)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        faithful = self.faithful(image, mask).float()
-        difference = self.realistic(image, mask).float() - faithful
-        low = blurred(difference, BAND * image.shape[-1])
-        return (faithful + self.fine * difference + (self.coarse - self.fine) * low).clamp(-1, 1)
+        realistic, sigma = self.realistic(image, mask).float(), BAND * image.shape[-1]
+        if self.fine < 1:
+            faithful = self.faithful(image, mask).float()
+            difference = realistic - faithful
+            mixed = faithful + self.fine * difference + (self.coarse - self.fine) * blurred(difference, sigma)
+        else:
+            half, half_mask = visible_mean(image, mask, image.shape[-1] // 2)
+            faithful = self.faithful.draft(half, half_mask, REACH - 1)[0].float()
+            low = blurred(faithful - F.avg_pool2d(realistic, 2), sigma / 2)
+            low = F.interpolate(low, scale_factor=2, mode="bilinear", align_corners=False)
+            mixed = realistic + (1 - self.coarse) * low
+        return mixed.clamp(-1, 1)
 
 
 def blurred(picture: Tensor, sigma: float) -> Tensor:

@@ -10,7 +10,7 @@ from faceinpaint_cli.models.networks.blocks import Attention, Residual, silence
 from faceinpaint_cli.models.networks.prior import FacePrior
 
 REACH = 5
-"""Halvings over which the error at visible pixels is carried into the hole: 32 pixels at the full size."""
+"""Halvings over which the error at visible pixels is carried into the hole: 32 pixels of 256."""
 
 
 def visible_mean(image: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -133,8 +133,9 @@ class Base(nn.Module):
     def coarse_picture(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The first stage alone: (N, 3, 64, 64) and its features."""
         if self.mirrored and not self.training:
-            seen, turned = (self._coarse_picture(i, m) for i, m in ((image, mask), (image.flip(3), mask.flip(3))))
-            return (seen[0] + turned[0].flip(3)) / 2, seen[1]
+            both, features = self._coarse_picture(*(torch.cat([x, x.flip(3)]) for x in (image, mask)))
+            seen, turned = both.chunk(2)
+            return (seen + turned.flip(3)) / 2, features[: len(image)]
         return self._coarse_picture(image, mask)
 
     def _coarse_picture(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,10 +145,15 @@ class Base(nn.Module):
         guess = F.interpolate(guess, size=(64, 64), mode="bilinear", align_corners=False)
         return self.coarse(small, small_mask, guess)
 
-    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+    def draft(self, image: Tensor, mask: Tensor, reach: int = REACH) -> tuple[Tensor, Tensor]:
+        """The coarse picture at full size (N, 3, H, W), in line with what is visible up to `reach` halvings away;
+        features of the first stage."""
         coarse, features = self.coarse_picture(image, mask)
         coarse = F.interpolate(coarse, size=image.shape[2:], mode="bicubic", align_corners=False)
-        whole = coarse + carried_in(image - coarse, mask, REACH)
+        return coarse + carried_in(image - coarse, mask, reach), features
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        whole, features = self.draft(image, mask)
         if self.refine is not None:
             whole = self.refine(image, mask, whole, features)
         return whole if self.training else whole.clamp(-1, 1)
