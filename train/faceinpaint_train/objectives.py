@@ -181,7 +181,8 @@ class Paired(Objective):
 class Cycle(Objective):
     """CycleGAN (Zhu et al. 2017): damaged to whole and back, without pairs.
 
-    The whole faces of a batch are other faces than the damaged ones. Only the generator damaged -> whole is
+    The whole faces of a batch are other faces than the damaged ones. Nothing in the cycle keeps colours from being
+    turned over on the way and back; the identity term does (their section 5.2). Only the generator damaged -> whole is
     kept; it is never told the mask.
     """
 
@@ -206,11 +207,16 @@ class Cycle(Objective):
             back_shown, back_whole = self.breaker(mended, none), self.generator(broken, none)
             score_mended = self.judges["judge_whole"](mended, none)[0]
             score_broken = self.judges["judge_broken"](broken, none)[0]
+            kept = (self.generator(whole, none), self.breaker(shown, none)) if self.loss["identity"] else None
         cycle = (back_shown.float() - shown).abs().mean() + (back_whole.float() - whole).abs().mean()
         adversarial = losses.generator_loss(kind, score_mended.float())
         adversarial = adversarial + losses.generator_loss(kind, score_broken.float())
         total = weight * adversarial + self.loss["cycle"] * cycle
         figures = {"cycle": float(cycle.detach()), "adversarial": float(adversarial.detach())}
+        if kept is not None:
+            identity = (kept[0].float() - whole).abs().mean() + (kept[1].float() - shown).abs().mean()
+            total = total + self.loss["identity"] * self.loss["cycle"] * identity
+            figures["identity"] = float(identity.detach())
         figures["loss"] = float(total.detach())
         figures["gradient"] = self.descend("generators", total)
         with self.autocast():

@@ -55,6 +55,7 @@ DEFAULTS: Recipe = {
         "perceptual_weights": "",  # safetensors of VGG16; empty: torchvision's
         "judge_crop": 0,  # side of the square around the hole that VGG16 and the discriminator look at; 0: all
         "cycle": 0.0,  # unpaired training between damaged and whole faces, with this weight
+        "identity": 0.0,  # what is whole stays, as a share of the weight of the cycle
     },
     "optimiser": {
         "name": "adamw",  # muon: Muon for the generator's filters, AdamW for the rest
