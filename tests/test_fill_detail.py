@@ -54,6 +54,8 @@ def test_grain_inside_is_as_outside(side):
     outside = grain_of(image, slice(0, 170), slice(0, SIDE))
     assert grain_of(before, *inner) < 0.75 * outside
     assert grain_of(after, *inner) == pytest.approx(outside, rel=0.2)
+    for edge in (np.s_[180:186, 170:390], np.s_[374:380, 170:390], np.s_[180:380, 170:176], np.s_[180:380, 384:390]):
+        assert grain_of(after, *edge) > 0.75 * outside  # also along the rim
     assert np.array_equal(after[~hole], before[~hole])
     means = [cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 8)[inner] for picture in (before, after)]
     assert np.abs(means[0] - means[1]).max() < 3  # the fill itself is kept

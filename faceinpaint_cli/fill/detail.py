@@ -28,8 +28,8 @@ OVERLAP = 4
 AROUND = 2
 """Cells around a block that are compared as well."""
 
-REACH = 96
-"""How far from the hole detail may come, in cells: a good third of the crop."""
+REACH = 64
+"""How far from the hole detail may come, in cells: a quarter of the crop."""
 
 POOL = 3000
 GROUPS = 8
@@ -41,11 +41,11 @@ CALM = 3
 """Of so many most similar places, the one with so many calmer ones is taken: a line that the coarse part does not
 tell of (a hair, a wrinkle) is no texture."""
 
-DISTANCE = 0.02
+DISTANCE = 0.06
 """Grey levels of difference that one cell of distance counts for."""
 
 FLAT = 0.5 / 255
-"""Mean detail, as a share of white, below which there is none to copy: half a grey level."""
+"""Strength of detail (root of the mean square, as a share of white) below which there is none to copy."""
 
 
 def add_detail(image: np.ndarray, hole: np.ndarray, known: np.ndarray, crops: Sequence[Crop]) -> np.ndarray:
@@ -64,7 +64,8 @@ def add_detail(image: np.ndarray, hole: np.ndarray, known: np.ndarray, crops: Se
             continue
         part = image[rows, columns].astype(np.float32) / top_value
         detail = _detail(part, todo, known[rows, columns], scale, cell)
-        result[rows, columns][todo] = np.round(np.clip(part + detail, 0, 1)[todo] * top_value).astype(image.dtype)
+        pixels = np.clip(part[todo] + detail[todo], 0, 1)
+        result[rows, columns][todo] = np.round(pixels * top_value).astype(image.dtype)
     return result
 
 
@@ -81,11 +82,12 @@ def _region(crop: Crop, hole: np.ndarray, reach: int) -> tuple[slice, slice]:
 
 def _drawn_by(crop: Crop, crops: Sequence[Crop], rows: slice, columns: slice) -> np.ndarray:
     """Where in a region (HW bool) the drawing of `crop` counts most."""
-    share = crop_share(crop, rows, columns)
-    most = share > 0
-    for other in crops:
-        if other is not crop:
-            most &= share >= crop_share(other, rows, columns)
+    others = [other for other in crops if other is not crop]
+    most = np.ones((rows.stop - rows.start, columns.stop - columns.start), bool)
+    if others:
+        share = crop_share(crop, rows, columns)
+        for other in others:
+            most &= share > crop_share(other, rows, columns)
     return most
 
 
@@ -100,12 +102,13 @@ def _detail(image: np.ndarray, hole: np.ndarray, known: np.ndarray, scale: float
     known_cells = share > 1 - 1e-3
     high = _high_band(image, seen, share, scale, cell)
     sources = _places(known_cells)
-    if not len(sources) or np.abs(high).mean() < FLAT * share.mean():
+    squares = cv2.transform(np.square(high), np.ones((1, 3), np.float32))
+    if not len(sources) or squares.mean() < 3 * FLAT**2 * share.mean():
         return np.zeros((height, width, 3), np.float32)
     targets = _lattice(cv2.resize(np.pad(hole, ((0, below), (0, beside))).astype(np.float32), size,
                                   interpolation=cv2.INTER_AREA) > 0)
     guide = _guide(cv2.resize(image, size, interpolation=cv2.INTER_AREA), known_cells)
-    strength = cv2.resize(np.square(np.square(high).sum(2)), size, interpolation=cv2.INTER_AREA)
+    strength = cv2.resize(np.square(squares), size, interpolation=cv2.INTER_AREA)
     chosen = _choose(guide, strength, targets, sources)
     return _join(high, targets, chosen, cell)[:height, :width]
 
@@ -150,7 +153,7 @@ def _lattice(hole: np.ndarray) -> np.ndarray:
     step = BLOCK - OVERLAP
     rows, columns = (np.arange(-OVERLAP, n, step) for n in hole.shape)
     padded = np.pad(hole, ((OVERLAP, BLOCK), (OVERLAP, BLOCK))).astype(np.uint8)
-    touched = cv2.dilate(padded, np.ones((BLOCK, BLOCK), np.uint8), anchor=(BLOCK - 1, BLOCK - 1))
+    touched = cv2.dilate(padded, np.ones((BLOCK, BLOCK), np.uint8), anchor=(0, 0))
     needed = touched[np.ix_(rows + OVERLAP, columns + OVERLAP)] > 0
     y, x = np.nonzero(needed)
     return np.stack([rows[y], columns[x]], 1)
