@@ -72,12 +72,9 @@ def add_detail(image: np.ndarray, hole: np.ndarray, known: np.ndarray, crops: Se
 def _region(crop: Crop, hole: np.ndarray, reach: int) -> tuple[slice, slice]:
     """The part of the picture that the crop covers, no further than `reach` pixels from the hole in it."""
     top, bottom, left, right = crop_bounds(crop, hole.shape, margin=0)
-    spans = []
-    for start, stop, axis in ((top, bottom, 1), (left, right, 0)):
-        where = np.flatnonzero(hole[top:bottom, left:right].any(axis))
-        low, high = (where[0], where[-1] + 1) if where.size else (0, 0)
-        spans.append(slice(max(start, start + int(low) - reach), min(stop, start + int(high) + reach)))
-    return spans[0], spans[1]
+    x, y, width, height = cv2.boundingRect(hole[top:bottom, left:right].astype(np.uint8))
+    return (slice(max(top, top + y - reach), min(bottom, top + y + height + reach)),
+            slice(max(left, left + x - reach), min(right, left + x + width + reach)))
 
 
 def _drawn_by(crop: Crop, crops: Sequence[Crop], rows: slice, columns: slice) -> np.ndarray:
@@ -94,32 +91,32 @@ def _drawn_by(crop: Crop, crops: Sequence[Crop], rows: slice, columns: slice) ->
 def _detail(image: np.ndarray, hole: np.ndarray, known: np.ndarray, scale: float, cell: int) -> np.ndarray:
     """What to add to `image` (H, W, 3) float32 in [0, 1] inside `hole` (H, W) bool; 0 where nothing can be had."""
     height, width = hole.shape
-    below, beside = -height % cell, -width % cell
-    image = cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REPLICATE)
-    size = (image.shape[1] // cell, image.shape[0] // cell)
-    seen = np.pad(known, ((0, below), (0, beside))).astype(np.float32)
-    share = cv2.resize(seen, size, interpolation=cv2.INTER_AREA)
-    known_cells = share > 1 - 1e-3
-    high = _high_band(image, seen, share, scale, cell)
-    sources = _places(known_cells)
+    rest = ((0, -height % cell), (0, -width % cell))
+    image = np.pad(image, (*rest, (0, 0)), mode="edge")
+    seen = np.pad(known, rest).astype(np.float32)
+    known_cells = _cells(seen, cell) > 1 - 1e-3
+    high = _high_band(image, seen, scale, cell)
     squares = cv2.transform(np.square(high), np.ones((1, 3), np.float32))
-    if not len(sources) or squares.mean() < 3 * FLAT**2 * share.mean():
+    sources = _places(known_cells)
+    if not len(sources) or squares.mean() < 3 * FLAT**2 * seen.mean():
         return np.zeros((height, width, 3), np.float32)
-    targets = _lattice(cv2.resize(np.pad(hole, ((0, below), (0, beside))).astype(np.float32), size,
-                                  interpolation=cv2.INTER_AREA) > 0)
-    guide = _guide(cv2.resize(image, size, interpolation=cv2.INTER_AREA), known_cells)
-    strength = cv2.resize(np.square(squares), size, interpolation=cv2.INTER_AREA)
-    chosen = _choose(guide, strength, targets, sources)
+    targets = _lattice(_cells(np.pad(hole, rest).astype(np.float32), cell) > 0)
+    guide = _guide(_cells(image, cell), known_cells)
+    chosen = _choose(guide, _cells(np.square(squares), cell), targets, sources)
     return _join(high, targets, chosen, cell)[:height, :width]
 
 
-def _high_band(image: np.ndarray, seen: np.ndarray, share: np.ndarray, scale: float, cell: int) -> np.ndarray:
+def _cells(values: np.ndarray, cell: int) -> np.ndarray:
+    """The means (H / cell, W / cell, ...) of squares of `cell` pixels a side."""
+    return cv2.resize(values, (values.shape[1] // cell, values.shape[0] // cell), interpolation=cv2.INTER_AREA)
+
+
+def _high_band(image: np.ndarray, seen: np.ndarray, scale: float, cell: int) -> np.ndarray:
     """What of the known pixels an enlargement by `scale` cannot hold (H, W, 3), 0 elsewhere. The wider blur is done on
     cells, for speed; the variances of a cell's mean, of what follows and of the enlargement add up."""
-    size = share.shape[::-1]
     sigma = np.sqrt(max(scale**2 - 1 - (cell**2 - 1) / 6, 0.04)) / cell
-    means = cv2.resize(image * seen[..., None], size, interpolation=cv2.INTER_AREA)
-    weight = cv2.GaussianBlur(share, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    means = _cells(image * seen[..., None], cell)
+    weight = cv2.GaussianBlur(_cells(seen, cell), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     means = cv2.GaussianBlur(means, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     means /= np.maximum(weight, 1e-3)[..., None]
     low = cv2.resize(means, seen.shape[::-1], interpolation=cv2.INTER_LINEAR)
@@ -140,12 +137,9 @@ def _guide(cells: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def _places(known: np.ndarray) -> np.ndarray:
     """Top left cells (n, 2) of blocks of which all is known, in an order of chance; no more than are looked at."""
-    if min(known.shape) < BLOCK:
-        return np.zeros((0, 2), int)
     inner = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8))  # at the rim the low band leans on less
     whole = cv2.erode(inner, np.ones((BLOCK, BLOCK), np.uint8), anchor=(0, 0), borderValue=0)
-    places = np.argwhere(whole[: 1 - BLOCK or None, : 1 - BLOCK or None] > 0)
-    return np.random.default_rng(0).permutation(places)[: POOL * GROUPS]
+    return np.random.default_rng(0).permutation(np.argwhere(whole))[: POOL * GROUPS]
 
 
 def _lattice(hole: np.ndarray) -> np.ndarray:
