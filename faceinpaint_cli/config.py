@@ -48,7 +48,8 @@ class RunConfig:
     detect: bool = option(False, "Find the damage by looking, also where a mask is given (then both). "
                           "Without any mask this is the default.", "What to fill")
     dilate: int = option(0, "Grow the mask by so many pixels on each side.", "What to fill", low=0, high=256)
-    feather: int = option(4, "Width of the soft edge of the fill, in pixels, inside the mask.",
+    feather: int = option(4, "Width of the soft edge of the fill, inside the mask, in pixels: of the picture, or of "
+                          "the crop that the generator draws where that is enlarged (large faces).",
                           "What to fill", low=0, high=256)
 
     method: str = option("generator", "How holes are filled.", "How", choices=METHODS)

@@ -33,11 +33,10 @@ class Cut:
 
 def cut(image: np.ndarray, mask: np.ndarray, crop: Crop) -> Cut:
     """The crop of `image` (HWC uint8 or uint16) and `mask` (HW bool)."""
-    top, bottom, left, right = _bounds(crop, mask.shape, margin=4)
+    top, bottom, left, right = crop_bounds(crop, mask.shape, margin=4)
     part = image[top:bottom, left:right].astype(np.float32) / np.iinfo(image.dtype).max
     hole = mask[top:bottom, left:right].astype(np.float32)
-    matrix = crop.matrix.copy()
-    matrix[:, 2] += matrix[:, :2] @ (left, top)
+    matrix = _shifted(crop.matrix, left, top)
     if _is_shift(matrix):
         soft, threshold = hole, 0.5
     else:
@@ -51,7 +50,7 @@ def cut(image: np.ndarray, mask: np.ndarray, crop: Crop) -> Cut:
     return Cut(np.clip(pixels, 0, 1), holes > threshold)
 
 
-def _bounds(crop: Crop, shape: tuple[int, ...], margin: int) -> tuple[int, int, int, int]:
+def crop_bounds(crop: Crop, shape: tuple[int, ...], margin: int) -> tuple[int, int, int, int]:
     """Top, bottom, left, right of the part of the picture that a crop touches; at least one pixel."""
     points = corners(crop)
     low = np.floor(points.min(0)).astype(int) - margin
@@ -59,6 +58,13 @@ def _bounds(crop: Crop, shape: tuple[int, ...], margin: int) -> tuple[int, int, 
     left, top = (int(np.clip(v, 0, n - 1)) for v, n in zip(low, shape[1::-1], strict=True))
     right, bottom = (int(np.clip(v, 1, n)) for v, n in zip(high, shape[1::-1], strict=True))
     return top, max(bottom, top + 1), left, max(right, left + 1)
+
+
+def _shifted(matrix: np.ndarray, left: int, top: int) -> np.ndarray:
+    """The map (2, 3) of a picture as one of its part that begins at (left, top)."""
+    result = matrix.copy()
+    result[:, 2] += matrix[:, :2] @ (left, top)
+    return result
 
 
 def _is_shift(matrix: np.ndarray) -> bool:
@@ -126,18 +132,20 @@ def composite(image: np.ndarray, mask: np.ndarray, crops: Sequence[Crop], predic
               feather: int) -> np.ndarray:
     """A copy of `image` (HWC uint8 or uint16) with `mask` (HW bool) filled from predictions (S, S, 3) float32
     in [0, 1] of the crops. Where crops overlap, the one in whose middle a pixel lies counts most. What is
-    left of the difference at the rim fades out over `feather` pixels, inside the mask."""
+    left of the difference at the rim fades out over `feather` pixels, inside the mask; of the crop where that is
+    enlarged, for then it is the crop's pixels that do not meet what is known."""
     result = image.copy()
     top_value = np.iinfo(image.dtype).max
-    for rows, columns in hole_regions(mask, RING + feather):
+    most = max((side_of(crop) / crop.size for crop in crops), default=1.0)
+    for rows, columns in hole_regions(mask, RING + round(feather * max(1.0, most))):
         hole = mask[rows, columns]
         known = image[rows, columns].astype(np.float32) / top_value
-        total, weight = _blend(hole.shape, (columns.start, rows.start), crops, predictions)
+        total, weight, enlarged = _blend(hole, (columns.start, rows.start), crops, predictions)
         sure = weight > 0
         fill = total / np.maximum(weight, 1e-12)[..., None]
         fill = _complete(fill, known, hole, sure)
         if feather:
-            fill += _rim_residual(known - fill, hole, sure, feather)
+            fill += _rim_residual(known - fill, hole, sure, round(feather * enlarged))
         if _is_grey(known[~hole]):
             fill[:] = fill.mean(2, keepdims=True)
         pixels = np.round(np.clip(fill[hole], 0, 1) * top_value).astype(image.dtype)
@@ -145,19 +153,21 @@ def composite(image: np.ndarray, mask: np.ndarray, crops: Sequence[Crop], predic
     return result
 
 
-def _blend(shape: tuple[int, int], origin: tuple[int, int], crops: Sequence[Crop],
-           predictions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted sum (H, W, 3) and sum of weights (H, W) of the predictions, in a region at `origin` (x, y)."""
+def _blend(hole: np.ndarray, origin: tuple[int, int], crops: Sequence[Crop],
+           predictions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, float]:
+    """Weighted sum (H, W, 3) and sum of weights (H, W) of the predictions, in a region at `origin` (x, y), and how
+    much they are enlarged in its hole (H, W) bool on average; at least 1."""
+    shape = hole.shape
     total = np.zeros((*shape, 3), np.float32)
     weight = np.zeros(shape, np.float32)
+    parts, enlarged = 0.0, 0.0
     for crop, prediction in zip(crops, predictions, strict=True):
-        top, bottom, left, right = _bounds(crop, (10**9, 10**9), margin=1)
+        top, bottom, left, right = crop_bounds(crop, (10**9, 10**9), margin=1)
         top, left = max(top - origin[1], 0), max(left - origin[0], 0)
         bottom, right = min(bottom - origin[1], shape[0]), min(right - origin[0], shape[1])
         if top >= bottom or left >= right:
             continue
-        matrix = crop.matrix.copy()
-        matrix[:, 2] += matrix[:, :2] @ (origin[0] + left, origin[1] + top)
+        matrix = _shifted(crop.matrix, origin[0] + left, origin[1] + top)
         size = (right - left, bottom - top)
         factor = crop.size / side_of(crop)
         if factor > 1.05:  # the picture is coarser than the crop: take what it can hold
@@ -167,7 +177,16 @@ def _blend(shape: tuple[int, int], origin: tuple[int, int], crops: Sequence[Crop
         share = _share(crop, matrix, size)
         total[top:bottom, left:right] += drawn * share[..., None]
         weight[top:bottom, left:right] += share
-    return total, weight
+        part = float(share[hole[top:bottom, left:right]].sum())
+        parts += part
+        enlarged += part * max(1.0, 1 / factor)
+    return total, weight, enlarged / parts if parts > 0 else 1.0
+
+
+def crop_share(crop: Crop, rows: slice, columns: slice) -> np.ndarray:
+    """Weight of a crop (H, W) at each pixel of a part of the picture; 0 outside the crop."""
+    matrix = _shifted(crop.matrix, columns.start, rows.start)
+    return _share(crop, matrix, (columns.stop - columns.start, rows.stop - rows.start))
 
 
 def _share(crop: Crop, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:

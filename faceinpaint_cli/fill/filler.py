@@ -11,6 +11,7 @@ from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.faces.crops import plan_crops
 from faceinpaint_cli.fill.classical import ns, telea
 from faceinpaint_cli.fill.compositing import composite, cut, match_rim
+from faceinpaint_cli.fill.detail import add_detail
 from faceinpaint_cli.fill.registry import FillFunction, get_fill
 from faceinpaint_cli.types import Face
 
@@ -37,10 +38,11 @@ class Filler:
         else:
             self._function = get_fill(config.method)
 
-    def fill(self, items: Sequence[FillItem]) -> list[np.ndarray]:
+    def fill(self, items: Sequence[FillItem], detail: bool = False) -> list[np.ndarray]:
         """The filled pictures, in order, of their input's shape and dtype, equal to it outside the mask.
 
-        The generator is run on the crops of all pictures together, in batches.
+        The generator is run on the crops of all pictures together, in batches. With `detail` its drawings of large
+        faces get the detail of what is visible around them; for pictures, not for frames (see `fill.detail`).
         """
         if self._function is not None:
             return [_fill_classical(self._function, item) for item in items]
@@ -52,9 +54,10 @@ class Filler:
         flat = [seen for seens in cuts for seen in seens]
         drawn = iter(self._generator.predict([seen.image for seen in flat], [seen.hole for seen in flat]))
         results = []
-        for image, hole, plan, seens in zip(images, holes, plans, cuts, strict=True):
+        for item, image, hole, plan, seens in zip(items, images, holes, plans, cuts, strict=True):
             predictions = [match_rim(next(drawn), seen) for seen in seens]
-            results.append(composite(image, hole, plan.crops, predictions, self.config.feather))
+            result = composite(image, hole, plan.crops, predictions, self.config.feather)
+            results.append(add_detail(result, hole, ~item.mask, plan.crops) if detail else result)
         return results
 
 

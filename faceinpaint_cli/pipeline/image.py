@@ -81,7 +81,7 @@ def repair_pictures(images: Sequence[np.ndarray], masks: Sequence[np.ndarray | N
     faces: Sequence[Sequence[Face]] = [()] * len(todo)
     if stages.needs_faces and todo:
         faces = detect_behind(stages.detector, [eight_bit(images[i]) for i in todo], holes, stages.fill, LOOKS)
-    filled = stages.fill([images[i] for i in todo], holes, faces) if todo else []
+    filled = stages.fill([images[i] for i in todo], holes, faces, detail=True) if todo else []
     results = [Repaired(image, mask, ()) for image, mask in zip(images, full, strict=True)]
     for i, image, known in zip(todo, filled, faces, strict=True):
         results[i] = Repaired(image, full[i], known)

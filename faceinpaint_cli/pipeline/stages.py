@@ -51,11 +51,12 @@ class Stages:
         return Filler(self.config)
 
     def fill(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray],
-             faces: Sequence[Sequence[Face]]) -> list[np.ndarray]:
-        """Pictures (HWC uint8 or uint16 RGB) filled together where their masks (HW bool) are true."""
+             faces: Sequence[Sequence[Face]], detail: bool = False) -> list[np.ndarray]:
+        """Pictures (HWC uint8 or uint16 RGB) filled together where their masks (HW bool) are true; `detail` as in
+        `Filler.fill`."""
         from faceinpaint_cli.fill.filler import FillItem
 
-        return self.filler.fill([FillItem(*item) for item in zip(images, masks, faces, strict=True)])
+        return self.filler.fill([FillItem(*item) for item in zip(images, masks, faces, strict=True)], detail)
 
     @cached_property
     def locate_damage(self) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
