@@ -42,8 +42,8 @@ keyframe. Fills of P pictures are nearly always the better one, so it takes more
 ANOTHER_SCENE = 8.0
 """Grey levels between the group's last picture and the next keyframe, from which on that keyframe tells nothing."""
 JUMPY, STEPS = 1.1, 6
-"""Where no keyframe tells, the concealment stays if with the fill the next so many pictures differ so many times as
-much from each other, after the best motion: their intact residuals do not fit to what they are added to."""
+"""Where no keyframe tells, the concealment stays if with the fill this and the next so many pictures differ so many
+times as much from each other, after the best motion: their intact residuals do not fit to what they are added to."""
 
 
 Fill = Callable[[Lost], "tuple[Planes, str]"]
@@ -154,8 +154,11 @@ class Group:
         if now.misfit < ANOTHER_SCENE:
             return filled.misfit > WORTH * now.misfit
         concealed, mended = now.seen.shown, self._decoder.look(place).shown
-        start, end = self._coded[place].pts, max(c.pts for c in self._coded)
-        times = [t for t in sorted(concealed.keys() & mended.keys()) if start <= t <= end][: STEPS + 1]
+        end = max(c.pts for c in self._coded)
+        times = [t for t in sorted(concealed.keys() & mended.keys()) if t <= end]
+        # from the picture before on: flat grey that is carried on does not jump, but it is one jump from what was
+        start = max(0, bisect_left(times, self._coded[place].pts) - 1)
+        times = times[start : start + STEPS + 2]
         return _jumps([mended[t] for t in times]) > JUMPY * _jumps([concealed[t] for t in times])
 
     def _set_straight(self, now: _State) -> None:
