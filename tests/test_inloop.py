@@ -155,3 +155,18 @@ def test_other_codecs_and_interlaced_are_refused_with_a_reason(tmp_path: Path) -
 def test_closed_groups_are_cut_only_where_nothing_crosses() -> None:
     pictures = [(True, 0), (False, 2), (False, 1), (True, 3), (False, 5), (True, 7), (False, 6), (True, 8)]
     assert closed_groups(pictures) == [0, 3, 7, 8]
+
+
+@pytest.mark.parametrize("frames", [20, 40], ids=["no keyframe behind", "a keyframe behind"])
+def test_a_fill_that_does_not_fit_what_follows_is_not_kept(tmp_path: Path, frames: int) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", frames=frames, bf="0")
+    corrupt(clip, tmp_path / "damaged.mp4", Corruption("bscv", seed=2, bytes=300, spare_keyframes=True), tmp_path)
+    truth = decoded(clip, whole=True)
+
+    def aside(picture: Lost) -> tuple[Planes, str]:
+        return tuple(np.roll(p, (p.shape[0] // 3, p.shape[1] // 3), (0, 1)) for p in truth[picture.time]), "onward"
+
+    found = diagnose(tmp_path / "damaged.mp4")
+    _, loop = mended(found, aside)
+    _, good = mended(found, from_truth(clip))
+    assert loop.mended[0].how == "concealed" and good.mended[0].how == "true"

@@ -109,6 +109,17 @@ def test_a_flash_is_no_cut() -> None:
     assert error(lit(at(16)), at(16), inner) > 30
 
 
+def test_between_pictures_of_which_the_first_is_shown_again_it_rests() -> None:
+    """Twelve frames a second shown at twenty-four: no straight way leads over the repeated picture."""
+    luma, *chroma = at(12)
+    stuck = (np.where(lower_half(), 0, luma).astype(np.uint8), *chroma)
+    picture = Lost(4, stuck, lower_half(), [Neighbour(3, at(12))], [Neighbour(5, at(12.1))], [])
+    chosen, how = choose(picture, candidates(picture))
+    assert how == "between" and chosen == ["concealed", "still", "both"]
+    filled, _ = fill_lost(picture, candidates(picture))
+    assert error(filled, at(12), lower_half()) < error(at(12.15), at(12), lower_half()) / 2
+
+
 def test_a_guess_that_the_intact_part_contradicts_is_dropped() -> None:
     picture = panning(concealed())
     picture.before[1].planes[0][:] = at(8, seed=4)[0]  # the picture before the anchor is of another scene

@@ -16,6 +16,9 @@ from faceinpaint_cli.fill.motion import KNOWN_AT_LEAST, Candidates, Lost, Planes
 
 WORSE, APART = 2.0, 0.5
 """A guess is dropped where it is so many times, and so many grey levels, farther from the intact part than the best."""
+RESTS, APART_RESTING = 1.2, 0.1
+"""From here on it is open whether a picture between two clean ones is on a straight way or rests as one of them: where
+it rests, a flow's noise alone costs ten decibels and more."""
 SHARE = 0.4
 """Of the corrected mean of past and future motion, where all of it holds, beside the median: it is the best single
 guess, and with it the whole was 0.4 dB better."""
@@ -49,8 +52,8 @@ def choose(picture: Lost, guesses: Candidates) -> tuple[list[str], str]:
             return ["both"], "between"
         if errors:
             resting = min(("still", "still later"), key=lambda n: errors[n])
-            if errors["both"] > WORSE * errors[resting] + APART:  # not on its way from one to the other
-                return ["concealed", resting], "between"
+            if errors["both"] > RESTS * errors[resting] + APART_RESTING:
+                return ["concealed", resting, "both"], "between"
         return ["concealed", "both", "earlier", "later"], "between"
     if "still" not in names:
         return [names[0]], names[0]

@@ -18,7 +18,18 @@ from faceinpaint_cli.damage.decoder_log import Messages
 from faceinpaint_cli.damage.evidence import Onset
 from faceinpaint_cli.fill.consensus import fill_lost
 from faceinpaint_cli.fill.drift import Drift, Guessed
-from faceinpaint_cli.fill.motion import Lost, Planes, candidates, composed, flow, left_over, warp
+from faceinpaint_cli.fill.motion import (
+    Lost,
+    Neighbour,
+    Planes,
+    candidates,
+    composed,
+    eight_bit,
+    flow,
+    left_over,
+    quick_flow,
+    warp,
+)
 from faceinpaint_cli.media.h264_headers import SliceHeader
 from faceinpaint_cli.media.h264_substitute import Heading, Substituter, implied_heading
 from faceinpaint_cli.pipeline.inloop_decoder import Coded, GroupDecoder, Seen
@@ -28,6 +39,11 @@ log = logging.getLogger(__name__)
 WORTH = 1.1
 """The decoder's own concealment stays where the fill makes the group's last picture so many times as unlike the next
 keyframe. Fills of P pictures are nearly always the better one, so it takes more than a trifle."""
+ANOTHER_SCENE = 8.0
+"""Grey levels between the group's last picture and the next keyframe, from which on that keyframe tells nothing."""
+JUMPY, STEPS = 1.1, 6
+"""Where no keyframe tells, the concealment stays if with the fill this and the next so many pictures differ so many
+times as much from each other, after the best motion: their intact residuals do not fit to what they are added to."""
 
 
 Fill = Callable[[Lost], "tuple[Planes, str]"]
@@ -124,7 +140,7 @@ class Group:
         planes, how = self._fill(picture)
         damaged, coded.data = coded.data, self._substituter.packet(coded.data, coded.heading, planes)
         filled = _State(self._decoder.look(after))
-        if picture.decoded is not None and filled.misfit > WORTH * now.misfit:
+        if picture.decoded is not None and self._is_worse(place, now, filled):
             coded.data, how = damaged, "concealed"
             filled = now if after is None else _State(self._decoder.look(after))
         if how == "onward":
@@ -132,6 +148,18 @@ class Group:
             self._guessed.append(_Filled(place, damaged, planes, Guessed(coded.pts, picture.lost, anchor)))
         self._mended.append(Mended(coded.pts * self._stream.time_base, how, float(picture.lost.mean())))
         return filled
+
+    def _is_worse(self, place: int, now: _State, filled: _State) -> bool:
+        """Whether the group does better with the picture at `place` as the decoder conceals it (`now`)."""
+        if now.misfit < ANOTHER_SCENE:
+            return filled.misfit > WORTH * now.misfit
+        concealed, mended = now.seen.shown, self._decoder.look(place).shown
+        end = max(c.pts for c in self._coded)
+        times = [t for t in sorted(concealed.keys() & mended.keys()) if t <= end]
+        # from the picture before on: flat grey that is carried on does not jump, but it is one jump from what was
+        start = max(0, bisect_left(times, self._coded[place].pts) - 1)
+        times = times[start : start + STEPS + 2]
+        return _jumps([mended[t] for t in times]) > JUMPY * _jumps([concealed[t] for t in times])
 
     def _set_straight(self, now: _State) -> None:
         """Move what was filled by the drift that the next keyframe shows."""
@@ -203,6 +231,12 @@ class Group:
                 continue
             step = round((coded.pts - before.pts) * _order_rate(self._coded))
             coded.heading = implied_heading(before.heading, after.heading if after else None, step)
+
+
+def _jumps(pictures: Sequence[Neighbour]) -> float:
+    """Grey levels by which pictures that follow each other differ after the best motion, all together."""
+    lumas = [eight_bit(p.planes[0]) for p in pictures]
+    return sum(float(left_over(b, a, quick_flow(b, a)).mean()) for a, b in pairwise(lumas))
 
 
 def _first_heading(template: Heading) -> Heading:
