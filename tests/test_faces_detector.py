@@ -128,3 +128,21 @@ def test_looking_again_leaves_what_was_seen_and_loses_no_face(detector, portrait
     assert detect_again(detector, [portrait], [beside], [known])[0][0] is known[0]
     assert detect_again(detector, [np.zeros_like(portrait)], [over], [known]) == [known]
     assert detect_behind(detector, [portrait], [beside], no_fill, 1)[0][0].source == "detected"
+
+
+def test_candidates_come_in_few_sizes_and_answers_stay(detector):
+    """What a CPU prepares for each size of batch is kept: over a long video it must not add up."""
+    stage = detector._network.rnet
+    sizes = set()
+    hook = stage.network.register_forward_pre_hook(lambda _, arguments: sizes.add(len(arguments[0])))
+    batch = torch.rand(150, 3, 24, 24, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    try:
+        with torch.inference_mode():
+            answers = {count: stage(batch[:count]) for count in range(1, 151)}
+    finally:
+        hook.remove()
+    assert len(sizes) <= 10
+    with torch.inference_mode():
+        for count in (1, 9, 150):
+            for answer, alone in zip(answers[count], stage.network(batch[:count]), strict=True):
+                torch.testing.assert_close(answer, alone)

@@ -54,6 +54,7 @@ class FaceDetector:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # facenet-pytorch unpickles its own weights; torch warns of that
             self._network = MTCNN(keep_all=True, min_face_size=min_face, device=self.device)
+        self._network.rnet, self._network.onet = _FewSizes(self._network.rnet), _FewSizes(self._network.onet)
 
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
         """Faces of each picture (HWC uint8 RGB, sizes may differ), the surest first, in its own pixels."""
@@ -90,6 +91,25 @@ class FaceDetector:
             log.debug("the detector found nothing to go on (%s)", error)
             return [[]]
         return [_faces(b, s, p, scale) for b, s, p in zip(boxes, scores, points, strict=True)]
+
+
+class _FewSizes(torch.nn.Module):
+    """A network whose batches are filled up with zeros to one of few sizes, at most half as large again from 8 on.
+
+    The later stages of MTCNN get as many candidates as there are, and a CPU's convolutions are prepared, and what is
+    prepared kept, for each size of batch: over a long video that took hundreds of megabytes.
+    """
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        count = len(batch)
+        step = max(8, 2 ** (count.bit_length() - 2))
+        padding = -count % step
+        results = self.network(torch.nn.functional.pad(batch, (0, 0, 0, 0, 0, 0, 0, padding)))
+        return tuple(result[:count] for result in results)
 
 
 def _faces(boxes: np.ndarray | None, scores: np.ndarray, points: np.ndarray, scale: float) -> list[Face]:
