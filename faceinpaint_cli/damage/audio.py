@@ -22,7 +22,8 @@ def damaged_sound(path: Path) -> list[str]:
             return []
         try:
             for packet in container.demux(list(container.streams.audio)):
-                tracks[packet.stream.index].take(packet)
+                if packet.size:
+                    tracks[packet.stream.index].take(packet)
         except av.FFmpegError as error:
             log.info("%s: reading its sound stopped (%s)", path, error)
         for stream in container.streams.audio:
@@ -42,15 +43,13 @@ class _Track:
         self.hurt: list[float | None] = []
 
     def take(self, packet: av.Packet) -> None:
-        self.packets += bool(packet.size)
+        self.packets += 1
         try:
             packet.decode()
             wrong = packet.is_corrupt
-        except EOFError:
-            wrong = False
         except (av.FFmpegError, ValueError):
             wrong = True
-        if wrong and packet.size:
+        if wrong:
             self.hurt.append(None if packet.pts is None else float(packet.pts * packet.time_base))
 
 

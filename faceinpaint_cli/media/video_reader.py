@@ -50,8 +50,8 @@ def read_frames(source: VideoIndex, spans: Sequence[Span], problems: DecodeLog) 
         packets = read_packets(container, stream)
         read = 0
         for run in joined_groups(source, spans):
-            decoded = _decoded(context, _between(packets, run.packets, read), run.packets[0], problems)
-            for number, frame in numbered(source, decoded, run.frames[0]):
+            frames = decoded(context, _between(packets, run.packets, read), run.packets[0], problems)
+            for number, frame in numbered(source, frames, run.frames[0]):
                 if any(a <= number < b for a, b in spans):
                     check_size(source, frame, number)
                     yield number, frame
@@ -59,9 +59,9 @@ def read_frames(source: VideoIndex, spans: Sequence[Span], problems: DecodeLog) 
             context.flush_buffers()
 
 
-def _decoded(context: av.VideoCodecContext, packets: Iterator[av.Packet], first: int,
-             problems: DecodeLog) -> Iterator[av.VideoFrame]:
-    """The frames of `packets`, of which the first is number `first` of the file."""
+def decoded(context: av.VideoCodecContext, packets: Iterator[av.Packet], first: int,
+            problems: DecodeLog) -> Iterator[av.VideoFrame]:
+    """The frames of `packets`, of which the first is number `first`; errors are noted in `problems`."""
     place = first - 1
     for packet, frames, error in tolerant.decode(context, packets):
         place += packet is not None

@@ -33,7 +33,7 @@ class Mixed(nn.Module):
         if self.fine < 1:
             faithful = self.faithful(image, mask).float()
             difference = realistic - faithful
-            mixed = faithful + self.fine * difference + (self.coarse - self.fine) * blurred(difference, sigma)
+            mixed = faithful + self.fine * (difference - blurred(difference, sigma))
         else:
             half, half_mask = visible_mean(image, mask, image.shape[-1] // 2)
             faithful = self.faithful.draft(half, half_mask, REACH - 1)[0].float()

@@ -17,7 +17,15 @@ from faceinpaint_cli.damage.evidence import Diagnosis
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.planes import copy_frame
 from faceinpaint_cli.media.video_index import VideoIndex, nth_video, open_video, with_missing
-from faceinpaint_cli.media.video_reader import DecodeLog, Span, check_size, joined_groups, numbered, read_packets
+from faceinpaint_cli.media.video_reader import (
+    DecodeLog,
+    Span,
+    check_size,
+    decoded,
+    joined_groups,
+    numbered,
+    read_packets,
+)
 from faceinpaint_cli.pipeline.inloop import InLoop
 from faceinpaint_cli.pipeline.inloop import why_not as why_not_in_loop
 from faceinpaint_cli.pipeline.inloop_group import Mended
@@ -96,17 +104,10 @@ class MendedFrames:
                     packets = islice(plain, run.packets[0] - place, run.packets[1] - place)
                     place = run.packets[1]
                 context = tolerant.open_decoder(stream, threads=loop is None)
-                frames = self._decoded(context, packets, problems)
+                frames = decoded(context, packets, 0, problems)
                 yield from self._complete(numbered(self.source, frames, run.frames[0]), run.frames)
             if loop is not None:
                 self.mended += loop.mended
-
-    def _decoded(self, context: av.VideoCodecContext, packets: Iterator[av.Packet],
-                 problems: DecodeLog) -> Iterator[av.VideoFrame]:
-        for place, (_, decoded, error) in enumerate(tolerant.decode(context, packets)):
-            if error is not None:
-                problems.add(place, error)
-            yield from decoded
 
     def _complete(self, found: Iterator[tuple[int, av.VideoFrame]],
                   frames: Span) -> Iterator[tuple[int, av.VideoFrame]]:
