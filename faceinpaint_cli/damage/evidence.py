@@ -32,7 +32,7 @@ from faceinpaint_cli.media.video_index import open_video, video_stream
 
 log = logging.getLogger(__name__)
 
-SILENT_CODECS = frozenset(("hevc", "vp9", "vp8", "av1"))
+SILENT_CODECS = frozenset(("hevc", "vp9", "vp8", "av1", "mjpeg"))
 """Codecs whose decoders mark no frame as corrupt: asked to fail on errors instead, which is counted."""
 ONE_FRAME_EACH = frozenset(("h264", "hevc", "mpeg1video", "mpeg2video", "mjpeg", "av1"))
 """Codecs whose packets each give a frame, if they have a time (others have packets that show nothing)."""
@@ -159,7 +159,7 @@ def diagnose(path: Path | str) -> Diagnosis:
     path = Path(path)
     with open_video(path) as container:
         stream = video_stream(container, path)
-        codec, time_base = stream.codec_context.name, stream.time_base
+        codec, time_base = stream.codec_context.codec.canonical_name, stream.time_base
         survey = _survey(container, stream, path)
     if not survey.pictures:
         raise InputError(f"{path}: expected a video, its video stream holds no picture; get the file again")
@@ -191,7 +191,7 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
     Without threads where the decoder marks corrupt frames: with frame threads a frame may be given out before its
     mark is set, and now and then a damaged picture passed for clean.
     """
-    survey, codec = _Survey(), stream.codec_context.name
+    survey, codec = _Survey(), stream.codec_context.codec.canonical_name
     threads = codec in SILENT_CODECS
     context = tolerant.open_decoder(stream, threads)
     context.options = UNFILTERED | ({"err_detect": "explode"} if codec in SILENT_CODECS else {})

@@ -234,7 +234,8 @@ def _facts_that_differ(source: VideoIndex, before: av.container.InputContainer, 
     different = []
     for name in ("width", "height", "color_range", "color_primaries", "color_trc", "colorspace"):
         x, y = getattr(a.codec_context, name), getattr(b.codec_context, name)
-        if x != y:
+        # VP8's colours are told by its decoder, not by its container: said in so many words they are the same
+        if x != y and y != getattr(source.look, name, x):
             different.append(f"{name} is {y} instead of {x}")
     x, y = a.sample_aspect_ratio or 1, b.sample_aspect_ratio or 1
     if x != y:

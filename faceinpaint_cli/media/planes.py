@@ -7,7 +7,7 @@ Cb, Cr 16-240 of 8 bits, deeper samples the same shifted up; in full range all c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import av
 import numpy as np
@@ -95,6 +95,12 @@ def planes_of(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
     """Copies of a frame's planes, HW uint8 or uint16."""
     dtype = np.uint16 if _wide(frame) else np.uint8
     return tuple(plane_array(frame, i, dtype).copy() for i in range(len(frame.planes)))
+
+
+def overwrite(frame: av.VideoFrame, planes: Sequence[np.ndarray]) -> None:
+    """Put samples (HW, of the frame's depth) into the frame's own memory, which may be the decoder's as well."""
+    for index, plane in enumerate(planes):
+        plane_array(frame, index, plane.dtype.type)[:] = plane
 
 
 def copy_frame(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> av.VideoFrame:

@@ -10,6 +10,10 @@ from av.codec.context import Flags, Flags2
 
 from faceinpaint_cli.media.hevc_sps import unordered_extradata
 
+AV1_THREADS = 2
+"""Of dav1d, which has threads of its own: with one it goes on from pictures that failed, and what it shows is worse
+than the last intact one; with more it shows nothing until the next keyframe. So it is the same on every machine."""
+
 
 def open_decoder(
     stream: av.VideoStream, threads: bool, vectors: bool = False, whole: bool = False, at_once: bool = False
@@ -41,6 +45,8 @@ def open_decoder(
 def configure(context: av.VideoCodecContext, threads: bool, vectors: bool = False) -> None:
     """Set threading and the flags for damaged streams; before the first decode."""
     context.thread_type = "FRAME" if threads else "NONE"
+    if context.name == "libdav1d":
+        context.thread_count = AV1_THREADS
     context.flags |= Flags.output_corrupt
     context.flags2 |= Flags2.show_all
     if vectors:

@@ -159,7 +159,7 @@ class Group:
         # from the picture before on: flat grey that is carried on does not jump, but it is one jump from what was
         start = max(0, bisect_left(times, self._coded[place].pts) - 1)
         times = times[start : start + STEPS + 2]
-        return _jumps([mended[t] for t in times]) > JUMPY * _jumps([concealed[t] for t in times])
+        return jumps([mended[t] for t in times]) > JUMPY * jumps([concealed[t] for t in times])
 
     def _set_straight(self, now: _State) -> None:
         """Move what was filled by the drift that the next keyframe shows."""
@@ -233,7 +233,7 @@ class Group:
             coded.heading = implied_heading(before.heading, after.heading if after else None, step)
 
 
-def _jumps(pictures: Sequence[Neighbour]) -> float:
+def jumps(pictures: Sequence[Neighbour]) -> float:
     """Grey levels by which pictures that follow each other differ after the best motion, all together."""
     lumas = [eight_bit(p.planes[0]) for p in pictures]
     return sum(float(left_over(b, a, quick_flow(b, a)).mean()) for a, b in pairwise(lumas))

@@ -3,7 +3,8 @@
 A decoder set to hold nothing back gives a picture out before the next packet goes in, and what it gives is the
 memory that later pictures will refer to. So a hit picture is filled from its neighbours and written over, and the
 decoder mends what follows. Nothing is put into the stream, so no syntax has to be written: MPEG-1, MPEG-2, MPEG-4
-and HEVC. (H.264 is repaired in the stream instead: see `inloop`.)
+and HEVC, and Motion JPEG, where nothing follows. (H.264 is repaired in the stream instead, see `inloop`, and VP9 in
+the decoder's references, see `inloop_vp9`.)
 """
 
 from __future__ import annotations
@@ -25,17 +26,21 @@ from faceinpaint_cli.fill.motion import Lost, Neighbour, Planes, eight_bit, flow
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_nal import length_size
 from faceinpaint_cli.media.hevc_sps import crops_left_or_top, unordered_packet
-from faceinpaint_cli.media.planes import copy_frame, plane_array, planes_of
+from faceinpaint_cli.media.planes import copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.media.video_reader import read_packets
 from faceinpaint_cli.pipeline.inloop_group import Fill, Mended, fill_by_consensus
 
 log = logging.getLogger(__name__)
 
-CODED_ROW = {"mpeg1video": 16, "mpeg2video": 16, "mpeg4": 16, "hevc": 64}
+CODED_ROW = {"mpeg1video": 16, "mpeg2video": 16, "mpeg4": 16, "hevc": 64, "mjpeg": 16}
 """The codecs that this works for, and the height of a row of their largest coded blocks in pixels."""
 RESUME = frozenset(("mpeg1video", "mpeg2video"))
 """Codecs whose every row of blocks begins with a code that can be found again."""
+SELF_CONTAINED = frozenset(("mjpeg",))
+"""Codecs whose pictures refer to none: those after a hit one are as true as those before it."""
+BESIDE = 2
+"""Pictures of such a codec that are looked at on each side of a hit one."""
 KEPT = 8
 """Pictures kept behind the one that is decoded: enough for two before and one after it in order of display."""
 AHEAD = 6
@@ -52,6 +57,7 @@ class InPlace:
         self._codec = diagnosis.codec
         self._prefix = length_size("hevc", stream.codec_context.extradata) if self._codec == "hevc" else 0
         self._hit = {onset.packet: onset for group in diagnosis.groups for onset in group.onsets}
+        self._hit_times = {onset.pts for onset in self._hit.values()}
         self._path = Path(diagnosis.path)
         self._starts = [group.first for group in diagnosis.groups if group.first not in self._hit]
         # What is hidden beyond the edge is referred to all the same, so it must be filled too.
@@ -176,14 +182,14 @@ class InPlace:
             return
         taken = {t for t, _ in past}
         after = [n for t, n in sorted(coming.items()) if t > time and t not in taken]
+        if self._codec in SELF_CONTAINED:
+            behind, after = [n for n in after if n.time not in self._hit_times][:BESIDE], []
         if after and after[0].vectors is None and time in coming:
             # Both damaged alike, and the one refers to the other: the flow between them is the motion itself.
             hit, following = eight_bit(coming[time].planes[0]), eight_bit(after[0].planes[0])
             after[0] = Neighbour(after[0].time, after[0].planes, None, -flow(hit, following))
         planes, how = self._fill(Lost(time, own, lost, before, behind, after))
-        dtype = planes[0].dtype.type
-        for index, plane in enumerate(planes):
-            plane_array(frame, index, dtype)[:] = plane
+        overwrite(frame, planes)
         self.mended.append(Mended(self._seconds(time), how, float(lost.mean())))
 
     def _lost(self, own: Planes, onset: Onset, beside: Sequence[np.ndarray]) -> np.ndarray:

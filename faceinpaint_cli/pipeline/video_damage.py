@@ -14,8 +14,9 @@ import av
 import numpy as np
 
 from faceinpaint_cli.damage.evidence import Diagnosis
+from faceinpaint_cli.fill.motion import Lost, Neighbour, eight_bit, remainder
 from faceinpaint_cli.media import tolerant
-from faceinpaint_cli.media.planes import copy_frame
+from faceinpaint_cli.media.planes import can_paste, copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.video_index import VideoIndex, nth_video, open_video, with_missing
 from faceinpaint_cli.media.video_reader import (
     DecodeLog,
@@ -28,10 +29,16 @@ from faceinpaint_cli.media.video_reader import (
 )
 from faceinpaint_cli.pipeline.inloop import InLoop
 from faceinpaint_cli.pipeline.inloop import why_not as why_not_in_loop
-from faceinpaint_cli.pipeline.inloop_group import Mended
-from faceinpaint_cli.pipeline.inplace import CODED_ROW, InPlace
+from faceinpaint_cli.pipeline.inloop_group import ANOTHER_SCENE, Mended, fill_by_consensus
+from faceinpaint_cli.pipeline.inloop_vp9 import InReferences
+from faceinpaint_cli.pipeline.inplace import BESIDE, CODED_ROW, SELF_CONTAINED, InPlace
 
 log = logging.getLogger(__name__)
+
+IN_MEMORY = frozenset((*CODED_ROW, "vp9"))
+"""Codecs whose pictures are mended in the decoder's memory."""
+LONGEST_WAY = 16
+"""Missing frames in a row up to which they are made from the frames beside them: beyond it motion is not straight."""
 
 
 @dataclass
@@ -61,9 +68,10 @@ class MendedFrames:
     def read(self, spans: Sequence[Span], problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
         """(number, frame) of every frame in `spans` (ascending, apart), in order of display.
 
-        A frame that the decoder does not give is the one before it, shown again, so that sound stays in step.
+        A frame that the decoder does not give lies between those beside it, or is the one before it, shown again: so
+        sound stays in step.
         """
-        if self.why_not is None and self.diagnosis.codec in CODED_ROW:
+        if self.why_not is None and self.diagnosis.codec in IN_MEMORY:
             frames = self._read_in_place(spans, problems)
         else:
             frames = self._read_in_loop(spans, problems)
@@ -76,10 +84,11 @@ class MendedFrames:
         """Each picture mended in the decoder's memory; the group before each run is kept for its first picture."""
         with open_video(self.source.path) as container:
             stream = nth_video(container, self.source.stream)
-            loop = InPlace(self.diagnosis, stream)
+            codec = self.diagnosis.codec
+            loop = InReferences(self.diagnosis, stream) if codec == "vp9" else InPlace(self.diagnosis, stream)
             packets = read_packets(container, stream)
             place = 0
-            for run in joined_groups(self.source, spans):
+            for run in joined_groups(self.source, _widened(spans) if codec in SELF_CONTAINED else spans):
                 first, last = run.packets
                 start = max((g.packets[0] for g in self.source.groups if g.packets[0] < first), default=first)
                 deque(islice(packets, max(0, start - place)), maxlen=0)
@@ -111,15 +120,17 @@ class MendedFrames:
 
     def _complete(self, found: Iterator[tuple[int, av.VideoFrame]],
                   frames: Span) -> Iterator[tuple[int, av.VideoFrame]]:
-        """All numbers of a run, the missing ones with the nearest frame before, or the first."""
+        """All numbers of a run; the missing ones between the frames beside them where they are few, else the nearest
+        one before, or the first."""
         expected = frames[0]
         last: av.VideoFrame | None = None
         for number, frame in found:
             if number >= frames[1]:
                 break
+            made = None if last is None else self._between(last, frame, range(expected, number))
             for gap in range(expected, number):
-                self.repeated += 1
-                yield gap, copy_frame(frame if last is None else last)
+                self.repeated += made is None
+                yield gap, made[gap] if made is not None else copy_frame(frame if last is None else last)
             yield number, frame
             expected, last = number + 1, frame
         if last is None:
@@ -127,6 +138,27 @@ class MendedFrames:
         for gap in range(expected, frames[1]):
             self.repeated += 1
             yield gap, copy_frame(last)
+
+    def _between(self, a: av.VideoFrame, b: av.VideoFrame, numbers: range) -> dict[int, av.VideoFrame] | None:
+        """Frames on the way from one to the next, by number; None where that way is too long or there is none."""
+        whole = not self.source.exact or a.pts is None or b.pts is None or not a.pts < b.pts
+        if whole or not 0 < len(numbers) <= LONGEST_WAY or not can_paste(a.format.name) or len(a.planes) < 3:
+            return None
+        if (a.width, a.height, a.format.name) != (b.width, b.height, b.format.name):
+            return None
+        ends = [Neighbour(f.pts or 0, planes_of(f)) for f in (a, b)]
+        luma = [eight_bit(end.planes[0]) for end in ends]
+        if remainder(luma[1], luma[0]).mean() > ANOTHER_SCENE:
+            return None
+        made: dict[int, av.VideoFrame] = {}
+        for number in numbers:
+            time = int(self.source.times[number])
+            planes, how = fill_by_consensus(Lost(time, None, np.ones(luma[0].shape, bool), ends[:1], ends[1:], []))
+            made[number] = copy_frame(a)
+            made[number].pts = time
+            overwrite(made[number], planes)
+            self.mended.append(Mended(time * self.source.time_base, how, 1.0))
+        return made
 
     def report(self) -> dict[str, Any]:
         """What was found and done, for the report."""
@@ -139,8 +171,13 @@ class MendedFrames:
         return found
 
 
+def _widened(spans: Sequence[Span]) -> list[Span]:
+    """The spans with the pictures beside them that a fill may take from."""
+    return [(max(0, a - BESIDE), b + BESIDE) for a, b in spans]
+
+
 def why_not(diagnosis: Diagnosis) -> str | None:
     """Why this file's pictures cannot be repaired in the decoder's loop; None where they can."""
-    if diagnosis.codec not in CODED_ROW:
+    if diagnosis.codec not in IN_MEMORY:
         return why_not_in_loop(diagnosis)
     return "packets without times" if any(p.pts is None for p in diagnosis.pictures) else None

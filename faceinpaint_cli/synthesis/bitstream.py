@@ -162,7 +162,7 @@ def _drop(chosen: set[int]) -> Edit:
 def _delete_bytes(source: Path, how: Corruption, rng: random.Random, chosen: set[int]) -> Edit:
     with _open(source) as container:
         context = _video(container, source).codec_context
-        codec, extradata = context.name, context.extradata
+        codec, extradata = context.codec.canonical_name, context.extradata
     prefix = nal.length_size(codec, extradata) if codec in ("h264", "hevc") else 0
 
     def cut(data: bytes, header: int) -> bytes:
@@ -172,6 +172,8 @@ def _delete_bytes(source: Path, how: Corruption, rng: random.Random, chosen: set
     def edit(index: int, data: bytes, keyframe: bool) -> bytes:
         if index not in chosen:
             return data
+        if codec == "av1":
+            return _with_shorter_unit(data, cut)
         if codec not in ("h264", "hevc"):
             return cut(data, 8)
         units = [unit.data for unit in nal.split(data, prefix)]
@@ -182,6 +184,31 @@ def _delete_bytes(source: Path, how: Corruption, rng: random.Random, chosen: set
         return nal.join(units, prefix)
 
     return edit
+
+
+def _with_shorter_unit(data: bytes, cut: Callable[[bytes, int], bytes]) -> bytes:
+    """An AV1 packet with its longest unit cut and that unit's size set right (AV1 specification, 5.3): containers
+    refuse packets whose units do not add up."""
+    spans: list[tuple[int, int, int]] = []  # where the size stands, where the payload begins and ends
+    place = 0
+    while place < len(data) and data[place] & 2:
+        at = place + 1 + (data[place] >> 2 & 1)
+        size, begin = 0, at
+        while True:
+            size |= (data[begin] & 127) << 7 * (begin - at)
+            begin += 1
+            if not data[begin - 1] & 128:
+                break
+        place = begin + size
+        spans.append((at, begin, place))
+    if not spans:
+        return cut(data, 8)
+    at, begin, end = max(spans, key=lambda span: span[2] - span[1])
+    payload = cut(data[begin:end], 8)
+    size, coded = len(payload), b""
+    while size > 127:
+        coded, size = coded + bytes([size & 127 | 128]), size >> 7
+    return data[:at] + coded + bytes([size]) + payload + data[end:]
 
 
 def _is_slice(unit: bytes, codec: str) -> bool:
