@@ -7,8 +7,9 @@ import json
 import cv2
 import numpy as np
 import torch
-from faceinpaint_train.localiser import LocaliserPlan, loss_of, make_batch, train_localiser
+from faceinpaint_train.localiser import LocaliserPlan, loss_of, make_batch, train_localiser, wider_views
 from faceinpaint_train.run import train_localiser_run
+from media_factory import make_clip
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -24,12 +25,26 @@ def canvases(count: int) -> np.ndarray:
 
 def test_samples_are_seeded_and_partly_clean():
     faces = canvases(6)
-    plan = LocaliserPlan(size=64, count=40)
+    plan = LocaliserPlan(sizes=[64], count=40)
     images, masks = make_batch(faces, plan, 3)
     again = make_batch(faces, plan, 3)
     assert torch.equal(images, again[0]) and torch.equal(masks, again[1])
     clean = (~masks.flatten(1).any(1)).float().mean()
     assert 0.2 < clean < 0.7 and images.shape == (40, 3, 64, 64)
+
+
+def test_a_share_of_the_samples_are_parts_of_wider_views():
+    plan = LocaliserPlan(sizes=[64], count=60, clean=1.0, reduced=0.0, scenes=0.5)
+    black = [np.zeros((300, 500, 3), np.uint8), np.zeros((500, 300, 3), np.uint8)]
+    images, _ = make_batch(canvases(6), plan, 0, black)
+    flat = (images.flatten(1).float().std(1) < 1).float().mean()
+    assert 0.3 < flat < 0.7
+
+
+def test_views_come_from_videos(tmp_path):
+    clip = make_clip(tmp_path / "clip.mp4", size=(640, 360), frames=25)
+    views = wider_views([clip])
+    assert [v.shape for v in views] == [(288, 512, 3)] * 3
 
 
 def test_loss_falls_with_the_error():
@@ -40,7 +55,7 @@ def test_loss_falls_with_the_error():
 
 
 def test_a_short_run_learns(tmp_path):
-    plan = LocaliserPlan(size=64, count=4, clean=0.0, shapes={"center": 1.0}, patches={"white": 1.0})
+    plan = LocaliserPlan(sizes=[64], count=4, clean=0.0, shapes={"center": 1.0}, patches={"white": 1.0})
     net = train_localiser(canvases(6), tmp_path, 0, plan, rate=5e-3, steps=40)
     images, masks = make_batch(canvases(6), plan, 10_000)
     truth = masks.float()
@@ -54,6 +69,7 @@ def test_a_run_leaves_the_weights(tmp_path):
     (tmp_path / "faces").mkdir()
     for i, face in enumerate(canvases(20)):
         Image.fromarray(face).save(tmp_path / "faces" / f"{i + 1:06d}.png")
-    facts = train_localiser_run([tmp_path / "faces"], tmp_path / "run", 0.005)
+    clip = make_clip(tmp_path / "clip.mp4")
+    facts = train_localiser_run([tmp_path / "faces", clip], tmp_path / "run", 0.005)
     assert json.loads(json.dumps(facts))["train"] >= 16
     Localiser().load_state_dict({k: v.float() for k, v in load_file(tmp_path / "run/localiser.safetensors").items()})

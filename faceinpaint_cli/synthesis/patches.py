@@ -68,6 +68,19 @@ def gradient(image: np.ndarray, rng: Rng, others: Sequence[np.ndarray]) -> np.nd
     return (first + (second - first) * share[..., None]).astype(np.uint8)
 
 
+def clouds(image: np.ndarray, rng: Rng, others: Sequence[np.ndarray]) -> np.ndarray:
+    """Noise whose amplitude falls with frequency as 1 / f^a, a from 0.5 to 2, as in textures of nature; in grey
+    or in three colours."""
+    height, width = image.shape[:2]
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    frequency[0, 0] = np.inf
+    channels = 3 if rng.random() < 0.6 else 1
+    white_noise = np.fft.rfft2(rng.standard_normal((height, width, channels)), axes=(0, 1))
+    field = np.fft.irfft2(white_noise / frequency[..., None] ** rng.uniform(0.5, 2), (height, width), axes=(0, 1))
+    field = field / max(field.std(), 1e-6)
+    return np.clip(rng.uniform(40, 215, 3) + rng.uniform(15, 70) * field, 0, 255).astype(np.uint8)
+
+
 def text(image: np.ndarray, rng: Rng, others: Sequence[np.ndarray]) -> np.ndarray:
     """Lines of letters on a flat ground."""
     first, second = _two_colours(rng)
@@ -164,6 +177,7 @@ PATCHES: Mapping[str, Callable[[np.ndarray, Rng, Sequence[np.ndarray]], np.ndarr
     "stripes": stripes,
     "checker": checker,
     "gradient": gradient,
+    "clouds": clouds,
     "text": text,
     "other": other,
     "macroblocks": macroblocks,

@@ -78,6 +78,21 @@ def strokes(height: int, width: int, rng: Rng) -> np.ndarray:
     return canvas.astype(bool)
 
 
+def scratches(height: int, width: int, rng: Rng) -> np.ndarray:
+    """One to eight thin lines, nearly straight, from 0.4 to 3 % of the picture wide and up to its whole length."""
+    canvas = np.zeros((height, width), np.uint8)
+    side = min(height, width)
+    for _ in range(rng.integers(1, 9)):
+        angle, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.08)
+        thick = max(1, round(side * rng.uniform(0.004, 0.03)))
+        points = [rng.uniform(0, 1, 2) * (width, height)]
+        for _ in range(rng.integers(3, 14)):
+            points.append(points[-1] + side * 0.08 * np.array([np.cos(angle), np.sin(angle)]))
+            angle += bend + rng.normal(0, 0.08)
+        cv2.polylines(canvas, [np.rint(points).astype(np.int32)], False, 1, thick)
+    return canvas.astype(bool)
+
+
 def blobs(height: int, width: int, rng: Rng) -> np.ndarray:
     """Irregular regions: smooth noise above a level that leaves 5 to 50 % of the area."""
     cells = int(rng.integers(3, 10))
@@ -104,6 +119,7 @@ SHAPES: Mapping[str, Callable[[int, int, Rng], np.ndarray]] = {
     "ellipses": ellipses,
     "polygons": polygons,
     "strokes": strokes,
+    "scratches": scratches,
     "blobs": blobs,
     "edge": edge,
 }

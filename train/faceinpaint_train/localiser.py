@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +16,77 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from faceinpaint_cli.media.video_index import open_video, video_stream
+from faceinpaint_cli.models.device import resolve_precision
 from faceinpaint_cli.models.networks.localiser import Localiser
 from faceinpaint_cli.synthesis.patches import stamp
 from faceinpaint_cli.synthesis.shapes import draw_mask
 from faceinpaint_train.batches import Batch, prepared
 
+STEP, VIEW = 12, 512
+"""Frames from one wider view to the next, and pixels of its longer side."""
+
 
 @dataclass(frozen=True)
 class LocaliserPlan:
-    """What is learned from: pictures of `size` pixels, the share `clean` of them untouched."""
+    """What is learned from: pictures of one of `sizes` pixels, each batch its own; the share `clean` untouched,
+    the share `reduced` stamped at twice the size and then reduced, as large photographs are looked at; the share
+    `scenes` parts of wider views, where there are some."""
 
-    size: int = 192
-    count: int = 12
+    sizes: Sequence[int] = (160, 192, 256)
+    count: int = 16
     seed: int = 1
     clean: float = 0.45
+    reduced: float = 0.2
+    scenes: float = 0.25
     shapes: Mapping[str, float] = field(
         default_factory=lambda: {
-            "square": 0.3,
-            "center": 0.05,
-            "rectangles": 0.25,
-            "ellipses": 0.12,
-            "polygons": 0.12,
-            "strokes": 0.16,
+            "square": 0.22,
+            "center": 0.03,
+            "rectangles": 0.2,
+            "ellipses": 0.09,
+            "polygons": 0.09,
+            "strokes": 0.17,
+            "scratches": 0.15,
+            "blobs": 0.04,
+            "edge": 0.01,
         }
     )
     patches: Mapping[str, float] = field(
         default_factory=lambda: {
-            "white": 0.25,
-            "solid": 0.2,
-            "noise": 0.12,
-            "stripes": 0.1,
-            "checker": 0.1,
+            "white": 0.1,
+            "solid": 0.12,
+            "noise": 0.1,
+            "stripes": 0.08,
+            "checker": 0.07,
             "text": 0.08,
-            "gradient": 0.05,
-            "other": 0.1,
+            "gradient": 0.07,
+            "clouds": 0.08,
+            "other": 0.3,
+            "macroblocks": 0.1,
         }
     )
 
 
-def photograph(face: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A part of a canvas at a random scale, mirrored at even odds: (size, size, 3) uint8."""
-    height, width = face.shape[:2]
-    side = rng.uniform(0.45, 1.0) * width if rng.random() < 0.5 else width
+def wider_views(paths: Sequence[Path]) -> list[np.ndarray]:
+    """Every STEPth frame of videos, (H, W, 3) uint8 RGB, at most VIEW pixels long."""
+    views: list[np.ndarray] = []
+    for path in paths:
+        with open_video(path) as container:
+            for frame in islice(container.decode(video_stream(container, path)), 0, None, STEP):
+                scale = min(1.0, VIEW / max(frame.width, frame.height))
+                size = (round(frame.width * scale), round(frame.height * scale))
+                views.append(cv2.resize(frame.to_ndarray(format="rgb24"), size, interpolation=cv2.INTER_AREA))
+    return views
+
+
+def photograph(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A part of a picture at a random scale, mirrored at even odds: (size, size, 3) uint8."""
+    height, width = picture.shape[:2]
+    whole = min(height, width)
+    side = rng.uniform(0.45, 1.0) * whole if rng.random() < 0.5 else whole
     x, y = rng.uniform(0, width - side), rng.uniform(0, height - side)
-    part = face[int(y) : int(y + side), int(x) : int(x + side)]
+    part = picture[int(y) : int(y + side), int(x) : int(x + side)]
     part = part[:, ::-1] if rng.random() < 0.5 else part
     way = cv2.INTER_AREA if size < side else rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC])
     picture = cv2.resize(np.ascontiguousarray(part), (size, size), interpolation=int(way))
@@ -69,17 +97,32 @@ def photograph(face: np.ndarray, size: int, rng: np.random.Generator) -> np.ndar
     return picture
 
 
-def make_batch(faces: np.ndarray, plan: LocaliserPlan, step: int) -> Batch:
+def _other_light(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another picture's piece as it may be pasted: in grey one time in three, in another contrast and brightness."""
+    if rng.random() < 0.33:
+        picture = np.broadcast_to(picture.mean(2, keepdims=True), picture.shape)
+    changed = (picture.astype(np.float32) - 128) * rng.uniform(0.5, 1.6) + 128 + rng.uniform(-50, 50)
+    return np.clip(changed, 0, 255).astype(np.uint8)
+
+
+def make_batch(faces: np.ndarray, plan: LocaliserPlan, step: int, views: Sequence[np.ndarray] = ()) -> Batch:
     """Batch `step`: images (B, 3, S, S) uint8 and where they are stamped (B, 1, S, S) bool."""
     rng = np.random.default_rng([plan.seed, 3, step])
+    size = int(rng.choice(plan.sizes))
     images, masks = [], []
     for index in rng.integers(0, len(faces), plan.count):
-        picture = photograph(faces[index], plan.size, rng)
+        side = 2 * size if rng.random() < plan.reduced else size
+        wide = len(views) > 0 and rng.random() < plan.scenes
+        picture = photograph(views[rng.integers(len(views))] if wide else faces[index], side, rng)
         mask = np.zeros(picture.shape[:2], bool)
         if rng.random() >= plan.clean:
-            mask = draw_mask(plan.size, plan.size, rng, plan.shapes)
-            neighbour = photograph(faces[rng.integers(0, len(faces))], plan.size, rng)
-            picture = stamp(picture, mask, rng, plan.patches, [neighbour])
+            mask = draw_mask(side, side, rng, plan.shapes)
+            foreign = len(views) > 0 and rng.random() < 0.5
+            other = views[rng.integers(len(views))] if foreign else faces[rng.integers(len(faces))]
+            picture = stamp(picture, mask, rng, plan.patches, [_other_light(photograph(other, side, rng), rng)])
+        if side != size:
+            picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+            mask = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > 0.5
         if rng.random() < 0.4:
             quality = int(rng.integers(55, 98))
             _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -97,10 +140,16 @@ def loss_of(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def train_localiser(
-    faces: np.ndarray, folder: Path, minutes: float, plan: LocaliserPlan, rate: float = 1.5e-3, steps: int = 0
+    faces: np.ndarray,
+    folder: Path,
+    minutes: float,
+    plan: LocaliserPlan,
+    rate: float = 1.5e-3,
+    steps: int = 0,
+    views: Sequence[np.ndarray] = (),
 ) -> Localiser:
-    """Train for `minutes`, or for `steps` where given, on `faces` (N, 218, 178, 3) uint8; figures go to
-    `folder`/stats.jsonl.
+    """Train for `minutes`, or for `steps` where given, on `faces` (N, 218, 178, 3) uint8 and wider
+    `views` (H, W, 3); figures go to `folder`/stats.jsonl.
 
     Goes on from `folder`/last.ckpt where there is one. Returns the average of the weights.
     """
@@ -109,6 +158,7 @@ def train_localiser(
     net, ema = Localiser().to(memory_format=torch.channels_last), Localiser().eval()
     ema.load_state_dict(net.state_dict())
     optimiser = torch.optim.AdamW(net.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    bf16 = resolve_precision("auto", torch.device("cpu")) == torch.bfloat16
     step, elapsed = 0, 0.0
     if (folder / "last.ckpt").exists():
         state = torch.load(folder / "last.ckpt", weights_only=True)
@@ -116,15 +166,16 @@ def train_localiser(
         ema.load_state_dict(state["ema"])
         optimiser.load_state_dict(state["optimiser"])
         step, elapsed = state["step"], state["elapsed"]
-    source = prepared(lambda number: make_batch(faces, plan, number), step)
+    source = prepared(lambda number: make_batch(faces, plan, number, views), step)
     total: float = 0
     while (done := step / steps if steps else elapsed / 60 / minutes) < 1:
         started = time.monotonic()
         images, masks = next(source)
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 100) * max(0.01, 0.5 * (1 + math.cos(math.pi * done)))
-        logits = net(images.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last))
-        loss = loss_of(logits, masks.float())
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = net(images.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last))
+        loss = loss_of(logits.float(), masks.float())
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -17,12 +17,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from faceinpaint_cli.errors import OutputError, UsageError
+from faceinpaint_cli.media.discover import VIDEO_SUFFIXES
 from faceinpaint_cli.models.device import resolve_device
 from faceinpaint_train.batches import make_batch
 from faceinpaint_train.card import write_model
 from faceinpaint_train.distributed import Team, join_team
 from faceinpaint_train.faces import FaceSet, load_faces
-from faceinpaint_train.localiser import LocaliserPlan, train_localiser
+from faceinpaint_train.localiser import LocaliserPlan, train_localiser, wider_views
 from faceinpaint_train.recipe import Recipe
 from faceinpaint_train.records import read_stats, save_plot
 from faceinpaint_train.trainer import Progress, Trainer, batch_plan, check_size
@@ -76,11 +77,14 @@ def train(
 def train_localiser_run(
     data: Sequence[Path], folder: Path, minutes: float, *, cache: Path | None = None, seed: int = 1
 ) -> dict[str, Any]:
-    """Train the damage localiser for `minutes` on the CPU; `folder` gets stats.jsonl, last.ckpt (an interrupted
-    run goes on from it) and localiser.safetensors in half precision. Returns the facts of the run."""
+    """Train the damage localiser for `minutes` on the CPU, on faces and on the videos among `data`.
+
+    `folder` gets stats.jsonl, last.ckpt (an interrupted run goes on from it) and localiser.safetensors in half
+    precision. Returns the facts of the run."""
     cv2.setNumThreads(1)
-    faces = load_faces(data, "auto", cache or folder / "cache")
-    net = train_localiser(faces.train, folder, minutes, LocaliserPlan(seed=seed))
+    videos = [path for path in data if path.suffix.lower() in VIDEO_SUFFIXES]
+    faces = load_faces([path for path in data if path not in videos], "auto", cache or folder / "cache")
+    net = train_localiser(faces.train, folder, minutes, LocaliserPlan(seed=seed), views=wider_views(videos))
     state = {key: value.half().contiguous() for key, value in net.state_dict().items()}
     save_file(state, folder / "localiser.safetensors", metadata={"format": "faceinpaint-localiser-1"})
     return {"minutes": minutes, "train": len(faces.train), "left_out": faces.left_out, "stopped": False}
