@@ -83,6 +83,25 @@ def test_a_hit_keyframe_is_put_back_too(tmp_path: Path) -> None:
     assert all((clean[t][0] == shown[t][0]).all() for t in clean)
 
 
+def test_a_hit_first_keyframe_is_filled_from_the_next_one_though_what_is_left_of_it_is_far_from_both(
+        tmp_path: Path) -> None:
+    slow = (scene(i // 10, 144, 176) for i in range(40))
+    clip = encode(tmp_path / "clean.mp4", "libx264", slow, 20, options={"crf": "18", "keyint_min": "20", "bf": "0"})
+    for seed in range(200):
+        how = Corruption("bscv", seed=seed, bytes=4000, fraction=0.03, position=0.2)
+        done = corrupt(clip, tmp_path / "damaged.mp4", how, tmp_path)
+        if [h.picture for h in done.hits] == [0]:
+            break
+    else:
+        raise AssertionError("no seed hits the first picture alone")
+    clean, plain = decoded(clip), decoded(tmp_path / "damaged.mp4")
+    shown, loop = mended(diagnose(tmp_path / "damaged.mp4"))
+    times = sorted(clean)[:20]
+    assert np.mean([psnr(clean[t], plain[t]) for t in times]) < 20
+    assert loop.mended[0].how != "concealed"
+    assert np.mean([psnr(clean[t], shown[t]) for t in times]) > np.mean([psnr(clean[t], plain[t]) for t in times]) + 1.5
+
+
 @pytest.mark.parametrize("options", [{}, {"b-pyramid": "strict", "refs": "4"}, {"weightb": "0", "bf": "2"}], ids=str)
 def test_with_b_pictures_the_rest_is_nearly_exact(tmp_path: Path, options: dict[str, str]) -> None:
     clip = make_clip(tmp_path / "clean.mp4", **options)

@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 WORTH = 1.1
 """The decoder's own concealment stays where the fill makes the group's last picture so many times as unlike the next
 keyframe. Fills of P pictures are nearly always the better one, so it takes more than a trifle."""
-ANOTHER_SCENE = 8.0
-"""Grey levels between the group's last picture and the next keyframe, from which on that keyframe tells nothing."""
+ANOTHER_SCENE, MUCH_CLOSER = 8.0, 0.5
+"""Grey levels between the group's last picture and the next keyframe, from which on that keyframe tells nothing, unless
+the fill takes them down to this share: a smeared keyframe is as far from it as another scene is."""
 JUMPY, STEPS = 1.1, 6
 """Where no keyframe tells, the concealment stays if with the fill this and the next so many pictures differ so many
 times as much from each other, after the best motion: their intact residuals do not fit to what they are added to."""
@@ -151,7 +152,7 @@ class Group:
 
     def _is_worse(self, place: int, now: _State, filled: _State) -> bool:
         """Whether the group does better with the picture at `place` as the decoder conceals it (`now`)."""
-        if now.misfit < ANOTHER_SCENE:
+        if min(now.misfit, filled.misfit) < ANOTHER_SCENE or filled.misfit < MUCH_CLOSER * now.misfit:
             return filled.misfit > WORTH * now.misfit
         concealed, mended = now.seen.shown, self._decoder.look(place).shown
         end = max(c.pts for c in self._coded)

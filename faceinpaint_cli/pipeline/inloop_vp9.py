@@ -23,7 +23,15 @@ from faceinpaint_cli.fill.motion import Lost, Neighbour, Planes, composed, eight
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.planes import copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.vp9_headers import Heading, headings
-from faceinpaint_cli.pipeline.inloop_group import ANOTHER_SCENE, STEPS, Fill, Mended, fill_by_consensus, jumps
+from faceinpaint_cli.pipeline.inloop_group import (
+    ANOTHER_SCENE,
+    MUCH_CLOSER,
+    STEPS,
+    Fill,
+    Mended,
+    fill_by_consensus,
+    jumps,
+)
 from faceinpaint_cli.pipeline.inplace import Problem
 
 SUPERBLOCK = 64
@@ -223,9 +231,9 @@ def _fits_better(new: _Seen, old: _Seen, truth: np.ndarray | None) -> bool:
     """Whether the group fits better to the keyframe that follows it (luma `truth`); where that is another scene or
     there is none, whether its pictures fit better to each other."""
     if truth is not None and truth.shape == old.last.shape:
-        before = float(remainder(truth, old.last).mean())
-        if before < ANOTHER_SCENE:
-            return float(remainder(truth, new.last).mean()) < WORTH * before
+        before, after = (float(remainder(truth, seen.last).mean()) for seen in (old, new))
+        if min(before, after) < ANOTHER_SCENE or after < MUCH_CLOSER * before:
+            return after < WORTH * before
     return _course(new) < WORTH * _course(old)
 
 
