@@ -102,6 +102,21 @@ def test_a_hit_first_keyframe_is_filled_from_the_next_one_though_what_is_left_of
     assert np.mean([psnr(clean[t], shown[t]) for t in times]) > np.mean([psnr(clean[t], plain[t]) for t in times]) + 1.5
 
 
+def test_a_hit_first_keyframe_and_a_later_picture_are_set_straight_together(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", bf="0")
+    for seed in range(400):
+        done = corrupt(clip, tmp_path / "damaged.mp4", Corruption("bscv", seed=seed, bytes=900, fraction=0.1), tmp_path)
+        hits = [h.picture or 0 for h in done.hits]
+        if hits[:1] == [0] and 20 not in hits and 1 not in hits and hits[1] in range(5, 20):
+            break
+    else:
+        raise AssertionError("no seed hits the first keyframe and a later picture")
+    whole, clean = decoded(clip, whole=True), decoded(clip)
+    shown, loop = mended(diagnose(tmp_path / "damaged.mp4"), lambda picture: (whole[picture.time], "onward"))
+    assert len(loop.mended) == len(hits) and shown.keys() == clean.keys()
+    assert min(psnr(clean[t], shown[t]) for t in clean) > 30, "true pictures are hardly moved aside"
+
+
 @pytest.mark.parametrize("options", [{}, {"b-pyramid": "strict", "refs": "4"}, {"weightb": "0", "bf": "2"}], ids=str)
 def test_with_b_pictures_the_rest_is_nearly_exact(tmp_path: Path, options: dict[str, str]) -> None:
     clip = make_clip(tmp_path / "clean.mp4", **options)

@@ -169,8 +169,9 @@ class Group:
             return
         drift = Drift([f.guessed for f in self._guessed])
         times = sorted(c.pts for c in self._coded)
-        anchor = bisect_left(times, min(f.guessed.anchor for f in self._guessed))
-        start = times[max(0, anchor - 1)]
+        # a hit first keyframe is filled from what comes after it, and must be seen itself
+        first = bisect_left(times, min(min(f.guessed.anchor, f.guessed.time) for f in self._guessed))
+        start = times[max(0, first - 1)]
         after: dict[int, np.ndarray] = {}
         clean = [c.pts for c in self._decoder.following if not c.hit]
         for time, luma in self._decoder.lumas():
