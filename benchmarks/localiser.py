@@ -1,14 +1,12 @@
 """What the localiser finds, and what it marks in vain: python benchmarks/localiser.py DATA [--textures FOLDER]
 
 Each kind of patch, and each picture of FOLDER (textures that training never saw), is stamped on faces over squares of a
-quarter of the area and over strokes. For each, the mean over
-pictures of the intersection over union of what is marked and what was stamped, and precision and recall over all
-pixels. Then: how many undamaged pictures are touched at all.
+quarter of the area and over strokes. For each, the mean over pictures of the intersection over union of what is marked
+and what was stamped, and precision and recall over all pixels. Then: how many undamaged pictures are touched at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -17,12 +15,10 @@ import numpy as np
 from faceinpaint_bench.sources import decode_rgb, open_source
 
 from faceinpaint_cli.damage.localiser import locate_damage
-from faceinpaint_cli.synthesis.patches import PATCHES
+from faceinpaint_cli.synthesis.patches import PATCHES, Patch
 from faceinpaint_cli.synthesis.shapes import SHAPES
 
 SIDE = 256
-
-Patch = Callable[[np.ndarray, np.random.Generator, Sequence[np.ndarray]], np.ndarray]
 
 
 def square(picture: np.ndarray) -> np.ndarray:

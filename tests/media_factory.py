@@ -12,6 +12,10 @@ import av
 import cv2
 import numpy as np
 
+from faceinpaint_cli.fill.motion import Planes
+from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.planes import planes_of
+
 TEXT = "1\n00:00:00,100 --> 00:00:00,400\nhello\n\n2\n00:00:00,500 --> 00:00:00,900\nworld\n"
 
 
@@ -66,6 +70,15 @@ def encode(path: Path, codec: str, pictures: Iterable[np.ndarray], gop: int = 12
         assert stream is not None
         out.mux(stream.encode())
     return path
+
+
+def decoded(path: Path, whole: bool = False) -> dict[int, Planes]:
+    """Planes by time of all pictures that a decoder gives, damaged ones too; `whole`: without cropping."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        context = tolerant.open_decoder(stream, threads=False, whole=whole)
+        packets = (p for p in container.demux(stream) if p.size)
+        return {f.pts: planes_of(f) for _, frames, _ in tolerant.decode(context, packets) for f in frames}
 
 
 def scene(index: int, height: int, width: int) -> np.ndarray:

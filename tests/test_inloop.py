@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_factory import encode, scene
+from media_factory import decoded, encode, scene
 
 from faceinpaint_cli.damage.evidence import Diagnosis, diagnose
 from faceinpaint_cli.fill.motion import Lost, Planes
@@ -23,14 +23,6 @@ def make_clip(path: Path, frames: int = 40, size: tuple[int, int] = (144, 176), 
     """h264; size (height, width)."""
     fixed = {"crf": "18", "keyint_min": str(gop), "sc_threshold": "0"}
     return encode(path, "libx264", (scene(i, *size) for i in range(frames)), gop, pixels, fixed | options)
-
-
-def decoded(path: Path, whole: bool = False) -> dict[int, Planes]:
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        context = tolerant.open_decoder(stream, threads=False, whole=whole)
-        packets = (p for p in container.demux(stream) if p.size)
-        return {f.pts: planes_of(f) for _, frames, _ in tolerant.decode(context, packets) for f in frames}
 
 
 def mended(found: Diagnosis, fill: Callable[[Lost], tuple[Planes, str]] | None = None,

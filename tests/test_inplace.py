@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_factory import encode, scene
+from media_factory import decoded, encode, scene
 
 from faceinpaint_cli.damage.evidence import diagnose
 from faceinpaint_cli.fill.extent import lost_part, step_up
@@ -49,14 +49,6 @@ def hit(clip: Path, folder: Path, first_seed: int = 0) -> Path:
         if spread > 5 and told == {h.picture for h in done.hits}:
             return damaged
     raise AssertionError("no damage that spreads")
-
-
-def decoded(path: Path) -> dict[int, Planes]:
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        context = tolerant.open_decoder(stream, threads=False)
-        packets = (p for p in container.demux(stream) if p.size)
-        return {f.pts: planes_of(f) for _, frames, _ in tolerant.decode(context, packets) for f in frames}
 
 
 def mended(path: Path, fill: Callable[[Lost], tuple[Planes, str]] | None = None) -> tuple[list, InPlace]:

@@ -8,12 +8,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_factory import encode, scene
+from media_factory import decoded, encode, scene
 
 from faceinpaint_cli import inpaint_video
 from faceinpaint_cli.damage.evidence import diagnose
 from faceinpaint_cli.fill.motion import Lost, Planes
-from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.media.video_reader import DecodeLog
@@ -28,14 +27,6 @@ REALTIME = {"deadline": "realtime", "cpu-used": "6", "crf": "12", "b": "0"}
 
 def vp9(folder: Path) -> Path:
     return encode(folder / "clean.webm", "libvpx-vp9", (scene(i, *SIZE) for i in range(48)), 16, options=REALTIME)
-
-
-def decoded(path: Path) -> dict[int, Planes]:
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        context = tolerant.open_decoder(stream, threads=False)
-        packets = (p for p in container.demux(stream) if p.size)
-        return {f.pts: planes_of(f) for _, frames, _ in tolerant.decode(context, packets) for f in frames}
 
 
 def held(pictures: dict[int, Planes], time: int) -> Planes:

@@ -143,9 +143,26 @@ def _onward(picture: Lost) -> dict[str, Planes]:
 def _between(picture: Lost) -> dict[str, Planes]:
     """Between two clean pictures, on a straight line: from one, from the other, both weighted by nearness."""
     a, c = picture.before[0], picture.behind[0]
-    part = (picture.time - a.time) / (c.time - a.time)
+    from_a, from_c, both = _on_the_way(a, c, _both_ways(a, c), picture.time)
+    return {"both": both, "earlier": from_a, "later": from_c, "still": a.planes, "still later": c.planes}
+
+
+def on_the_way(a: Neighbour, c: Neighbour, times: Sequence[int]) -> list[Planes]:
+    """The pictures at `times` between two clean ones, on a straight line."""
+    ways = _both_ways(a, c)
+    return [_on_the_way(a, c, ways, time)[2] for time in times]
+
+
+def _both_ways(a: Neighbour, c: Neighbour) -> tuple[np.ndarray, np.ndarray]:
     first, last = eight_bit(a.planes[0]), eight_bit(c.planes[0])
-    there, back = flow(first, last), flow(last, first)
+    return flow(first, last), flow(last, first)
+
+
+def _on_the_way(a: Neighbour, c: Neighbour, ways: tuple[np.ndarray, np.ndarray],
+                time: int) -> tuple[Planes, Planes, Planes]:
+    """The picture at `time` from `a`, from `c` and from both by nearness; `ways` is the flow there and back."""
+    part = (time - a.time) / (c.time - a.time)
+    there, back = ways
     middle = (there - back) / 2
     for _ in range(2):
         middle = (carried(there, -part * middle) - carried(back, (1 - part) * middle)) / 2
@@ -153,7 +170,7 @@ def _between(picture: Lost) -> dict[str, Planes]:
     from_c = tuple(warp(p, (1 - part) * middle) for p in c.planes)
     both = tuple(np.rint((1 - part) * x.astype(np.float32) + part * y).astype(x.dtype)
                  for x, y in zip(from_a, from_c, strict=True))
-    return {"both": both, "earlier": from_a, "later": from_c, "still": a.planes, "still later": c.planes}
+    return from_a, from_c, both
 
 
 def eight_bit(luma: np.ndarray) -> np.ndarray:

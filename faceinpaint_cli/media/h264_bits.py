@@ -1,4 +1,4 @@
-"""Reading and writing single bits and Exp-Golomb codes (ITU-T H.264, 7.2 and 9.1)."""
+"""Reading and writing single bits (VP9's headers too) and Exp-Golomb codes (ITU-T H.264, 7.2 and 9.1)."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from faceinpaint_cli.media.h264_bits import BitReader
+
 REFERENCES = 8
 _SYNC = 0x498342
 _SRGB = 7
@@ -44,55 +46,41 @@ def _pictures(packet: bytes) -> list[bytes]:
     return parts
 
 
-class _Bits:
-    def __init__(self, data: bytes) -> None:
-        self._data, self._place = data, 0
-
-    def read(self, count: int) -> int:
-        if self._place + count > 8 * len(self._data):
-            raise ValueError("a header that ends too early")
-        value = 0
-        for _ in range(count):
-            value = value << 1 | self._data[self._place >> 3] >> (7 - (self._place & 7)) & 1
-            self._place += 1
-        return value
-
-
 def _heading(data: bytes) -> Heading:
-    bits = _Bits(data[:16])
-    if bits.read(2) != 2:
+    bits = BitReader(data[:16])
+    if bits.bits(2) != 2:
         raise ValueError("not a VP9 picture")
-    profile = bits.read(1) | bits.read(1) << 1
+    profile = bits.bits(1) | bits.bits(1) << 1
     if profile == 3:
-        bits.read(1)
-    if bits.read(1):  # show_existing_frame
+        bits.bits(1)
+    if bits.bits(1):  # show_existing_frame
         return Heading(True, ())
-    key, shown, resilient = not bits.read(1), bool(bits.read(1)), bits.read(1)
+    key, shown, resilient = not bits.bits(1), bool(bits.bits(1)), bits.bits(1)
     if key:
         _sync(bits)
         return Heading(shown, tuple(range(REFERENCES)))
-    intra_only = not shown and bits.read(1)
+    intra_only = not shown and bits.bits(1)
     if not resilient:
-        bits.read(2)  # reset_frame_context
+        bits.bits(2)  # reset_frame_context
     if intra_only:
         _sync(bits)
         if profile > 0:
             _colours(bits, profile)
-    flags = bits.read(REFERENCES)
+    flags = bits.bits(REFERENCES)
     return Heading(shown, tuple(i for i in range(REFERENCES) if flags >> i & 1))
 
 
-def _sync(bits: _Bits) -> None:
-    if bits.read(24) != _SYNC:
+def _sync(bits: BitReader) -> None:
+    if bits.bits(24) != _SYNC:
         raise ValueError("a header without its sync code")
 
 
-def _colours(bits: _Bits, profile: int) -> None:
+def _colours(bits: BitReader, profile: int) -> None:
     if profile >= 2:
-        bits.read(1)  # ten_or_twelve_bit
-    if bits.read(3) != _SRGB:
-        bits.read(1)  # color_range
+        bits.bits(1)  # ten_or_twelve_bit
+    if bits.bits(3) != _SRGB:
+        bits.bits(1)  # color_range
         if profile in (1, 3):
-            bits.read(3)  # subsampling, reserved
+            bits.bits(3)  # subsampling, reserved
     elif profile in (1, 3):
-        bits.read(1)
+        bits.bits(1)

@@ -152,7 +152,7 @@ class Group:
 
     def _is_worse(self, place: int, now: _State, filled: _State) -> bool:
         """Whether the group does better with the picture at `place` as the decoder conceals it (`now`)."""
-        if min(now.misfit, filled.misfit) < ANOTHER_SCENE or filled.misfit < MUCH_CLOSER * now.misfit:
+        if keyframe_tells(now.misfit, filled.misfit):
             return filled.misfit > WORTH * now.misfit
         concealed, mended = now.seen.shown, self._decoder.look(place).shown
         end = max(c.pts for c in self._coded)
@@ -233,6 +233,12 @@ class Group:
                 continue
             step = round((coded.pts - before.pts) * _order_rate(self._coded))
             coded.heading = implied_heading(before.heading, after.heading if after else None, step)
+
+
+def keyframe_tells(now: float, filled: float) -> bool:
+    """Whether the next keyframe can judge a fill: how far the group's last picture is from it in grey levels, as it was
+    `now` and with what was `filled`; not a number where there is none."""
+    return min(now, filled) < ANOTHER_SCENE or filled < MUCH_CLOSER * now
 
 
 def jumps(pictures: Sequence[Neighbour]) -> float:

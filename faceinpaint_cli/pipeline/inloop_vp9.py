@@ -11,8 +11,11 @@ on the last one, which the next keyframe tells.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import av
 import numpy as np
@@ -23,15 +26,7 @@ from faceinpaint_cli.fill.motion import Lost, Neighbour, Planes, composed, eight
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.planes import copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.vp9_headers import Heading, headings
-from faceinpaint_cli.pipeline.inloop_group import (
-    ANOTHER_SCENE,
-    MUCH_CLOSER,
-    STEPS,
-    Fill,
-    Mended,
-    fill_by_consensus,
-    jumps,
-)
+from faceinpaint_cli.pipeline.inloop_group import STEPS, Fill, Mended, fill_by_consensus, jumps, keyframe_tells
 from faceinpaint_cli.pipeline.inplace import Problem
 
 SUPERBLOCK = 64
@@ -48,12 +43,19 @@ Fills = Mapping[int, Planes]
 @dataclass(frozen=True)
 class _Seen:
     """What a decode of the group shows around a hit picture: up to two pictures `before` it (nearest first), what
-    stands `there`, what `follows`, and luma of the group's `last` one."""
+    stands `there`, what `follows`, and how far the group's last picture is from the next keyframe (`misfit`, grey
+    levels; not a number where there is none)."""
 
     before: list[Neighbour]
     there: Planes
     follows: list[Neighbour]
-    last: np.ndarray
+    misfit: float
+
+    @cached_property
+    def course(self) -> float:
+        """Grey levels by which these pictures differ from one to the next."""
+        time = self.follows[0].time if self.follows else 0
+        return jumps([*reversed(self.before), Neighbour(time, self.there), *self.follows])
 
 
 class InReferences:
@@ -96,15 +98,15 @@ class InReferences:
             return fills
         truth = self._luma(key)
         for number in hits:
-            best = self._seen(group, fills, number)
+            best = self._seen(group, fills, number, truth)
             torn = self._torn(group, fills, number)
             if best is None or torn is None:
                 continue
             found = None
             for picture in _pictures(best, torn, group, number):
                 planes, how = self._fill(picture)
-                seen = self._seen(group, fills | {number: planes}, number)
-                if seen is not None and _fits_better(seen, best, truth):
+                seen = self._seen(group, fills | {number: planes}, number, truth)
+                if seen is not None and _fits_better(seen, best):
                     best, found = seen, (planes, how, picture)
             if found is not None:
                 planes, how, picture = found
@@ -113,21 +115,22 @@ class InReferences:
                 self.mended.append(Mended(picture.time * self._stream.time_base, how, float(picture.lost.mean())))
         return fills
 
-    def _decoded(self, group: Sequence[Numbered], fills: Fills) -> Iterator[tuple[int, av.VideoFrame]]:
-        """(number, frame) of the group with these fills."""
-        decoder, references = self._open(), References()
+    def _decoded(self, decoder: av.VideoCodecContext, group: Iterable[Numbered],
+                 fills: Fills) -> Iterator[tuple[int, av.VideoFrame]]:
+        """(number, frame) of the group with these fills, for a fresh decoder."""
+        references = References()
         for number, packet in group:
             shown, _ = tolerant.decode_one(decoder, packet)
             for frame in references.follow(packet, shown, fills.get(number)):
                 yield number, frame
 
-    def _seen(self, group: Sequence[Numbered], fills: Fills, number: int) -> _Seen | None:
-        """None where nothing stands before or at the picture."""
+    def _seen(self, group: Sequence[Numbered], fills: Fills, number: int, truth: np.ndarray | None) -> _Seen | None:
+        """None where nothing stands before or at the picture. `truth` is luma of the next keyframe."""
         before: list[Neighbour] = []
         there: Planes | None = None
         follows: list[Neighbour] = []
         frame: av.VideoFrame | None = None
-        for place, frame in self._decoded(group, fills):
+        for place, frame in self._decoded(self._open(), group, fills):
             if frame.pts is None or len(follows) > STEPS or place < number - 2:
                 continue
             picture = planes_of(frame)
@@ -139,23 +142,22 @@ class InReferences:
                 follows.append(Neighbour(frame.pts, picture))
         if not before or there is None or frame is None:
             return None
-        return _Seen(before, there, follows, eight_bit(planes_of(frame)[0]))
+        last = eight_bit(planes_of(frame)[0])
+        told = truth is not None and truth.shape == last.shape
+        return _Seen(before, there, follows, float(remainder(truth, last).mean()) if told else math.nan)
 
     def _torn(self, group: Sequence[Numbered], fills: Fills, number: int) -> Planes | None:
         """The picture that fails, as far as its data go; None where it fails nevertheless.
 
         What the decoder learns from the rest would harm the pictures that follow, so it is one for this alone.
         """
-        decoder, references = self._open(), References()
-        for place, packet in group:
-            if place < number:
-                references.follow(packet, tolerant.decode_one(decoder, packet)[0], fills.get(place))
-                continue
-            longer = av.Packet(bytes(packet) + bytes(PADDING))
-            longer.pts, longer.time_base = packet.pts, packet.time_base
-            shown, _ = tolerant.decode_one(decoder, longer)
-            return planes_of(shown[-1]) if shown else None
-        return None
+        decoder = self._open()
+        deque(self._decoded(decoder, ((place, packet) for place, packet in group if place < number), fills), maxlen=0)
+        packet = next(packet for place, packet in group if place == number)
+        longer = av.Packet(bytes(packet) + bytes(PADDING))
+        longer.pts, longer.time_base = packet.pts, packet.time_base
+        shown, _ = tolerant.decode_one(decoder, longer)
+        return planes_of(shown[-1]) if shown else None
 
     def _luma(self, key: av.Packet | None) -> np.ndarray | None:
         shown = [] if key is None else tolerant.decode_one(self._open(), key)[0]
@@ -184,17 +186,17 @@ class References:
                         self._memory[number] = shown[-1]
                     else:
                         self._memory.pop(number, None)
-            self._latest = copy_frame(shown[-1])
+            self._latest = shown[-1]
             return [copy_frame(frame) for frame in shown]
         if self._latest is None or not any(heading.shown for heading in found):
             return []
+        self._latest = copy_frame(self._latest)
+        self._latest.pts, self._latest.time_base = packet.pts, packet.time_base
         if fill is not None:
             for number in {n for heading in found for n in heading.replaced} & self._memory.keys():
                 overwrite(self._memory[number], fill)
             overwrite(self._latest, fill)
-        frame = copy_frame(self._latest)
-        frame.pts, frame.time_base = packet.pts, packet.time_base
-        return [frame]
+        return [copy_frame(self._latest)]
 
 
 def _groups(packets: Iterable[av.Packet], first: int) -> Iterator[tuple[list[Numbered], av.Packet | None]]:
@@ -227,16 +229,9 @@ def _pictures(now: _Seen, torn: Planes, group: Sequence[Numbered], number: int) 
     return [Lost(time, decoded, lost, now.before, [], after) for decoded in (torn, composed(torn, now.there, lost))]
 
 
-def _fits_better(new: _Seen, old: _Seen, truth: np.ndarray | None) -> bool:
-    """Whether the group fits better to the keyframe that follows it (luma `truth`); where that is another scene or
-    there is none, whether its pictures fit better to each other."""
-    if truth is not None and truth.shape == old.last.shape:
-        before, after = (float(remainder(truth, seen.last).mean()) for seen in (old, new))
-        if min(before, after) < ANOTHER_SCENE or after < MUCH_CLOSER * before:
-            return after < WORTH * before
-    return _course(new) < WORTH * _course(old)
-
-
-def _course(seen: _Seen) -> float:
-    time = seen.follows[0].time if seen.follows else 0
-    return jumps([*reversed(seen.before), Neighbour(time, seen.there), *seen.follows])
+def _fits_better(new: _Seen, old: _Seen) -> bool:
+    """Whether the group fits better to the keyframe that follows it; where that does not tell, whether its pictures fit
+    better to each other."""
+    if keyframe_tells(old.misfit, new.misfit):
+        return new.misfit < WORTH * old.misfit
+    return new.course < WORTH * old.course

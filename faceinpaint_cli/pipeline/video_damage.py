@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from faceinpaint_cli.damage.evidence import Diagnosis
-from faceinpaint_cli.fill.motion import Lost, Neighbour, eight_bit, remainder
+from faceinpaint_cli.fill.motion import Neighbour, eight_bit, on_the_way, remainder
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.planes import can_paste, copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.video_index import VideoIndex, nth_video, open_video, with_missing
@@ -29,7 +29,7 @@ from faceinpaint_cli.media.video_reader import (
 )
 from faceinpaint_cli.pipeline.inloop import InLoop
 from faceinpaint_cli.pipeline.inloop import why_not as why_not_in_loop
-from faceinpaint_cli.pipeline.inloop_group import ANOTHER_SCENE, Mended, fill_by_consensus
+from faceinpaint_cli.pipeline.inloop_group import ANOTHER_SCENE, Mended
 from faceinpaint_cli.pipeline.inloop_vp9 import InReferences
 from faceinpaint_cli.pipeline.inplace import BESIDE, CODED_ROW, SELF_CONTAINED, InPlace
 
@@ -141,23 +141,22 @@ class MendedFrames:
 
     def _between(self, a: av.VideoFrame, b: av.VideoFrame, numbers: range) -> dict[int, av.VideoFrame] | None:
         """Frames on the way from one to the next, by number; None where that way is too long or there is none."""
-        whole = not self.source.exact or a.pts is None or b.pts is None or not a.pts < b.pts
-        if whole or not 0 < len(numbers) <= LONGEST_WAY or not can_paste(a.format.name) or len(a.planes) < 3:
+        if not self.source.exact or a.pts is None or b.pts is None or a.pts >= b.pts:
+            return None
+        if not 0 < len(numbers) <= LONGEST_WAY or not can_paste(a.format.name) or len(a.planes) < 3:
             return None
         if (a.width, a.height, a.format.name) != (b.width, b.height, b.format.name):
             return None
-        ends = [Neighbour(f.pts or 0, planes_of(f)) for f in (a, b)]
-        luma = [eight_bit(end.planes[0]) for end in ends]
-        if remainder(luma[1], luma[0]).mean() > ANOTHER_SCENE:
+        first, last = Neighbour(a.pts, planes_of(a)), Neighbour(b.pts, planes_of(b))
+        if remainder(eight_bit(last.planes[0]), eight_bit(first.planes[0])).mean() > ANOTHER_SCENE:
             return None
+        times = [int(self.source.times[number]) for number in numbers]
         made: dict[int, av.VideoFrame] = {}
-        for number in numbers:
-            time = int(self.source.times[number])
-            planes, how = fill_by_consensus(Lost(time, None, np.ones(luma[0].shape, bool), ends[:1], ends[1:], []))
+        for number, time, planes in zip(numbers, times, on_the_way(first, last, times), strict=True):
             made[number] = copy_frame(a)
             made[number].pts = time
             overwrite(made[number], planes)
-            self.mended.append(Mended(time * self.source.time_base, how, 1.0))
+            self.mended.append(Mended(time * self.source.time_base, "between", 1.0))
         return made
 
     def report(self) -> dict[str, Any]:

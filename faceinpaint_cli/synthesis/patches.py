@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 Rng: TypeAlias = np.random.Generator
+Patch: TypeAlias = Callable[[np.ndarray, Rng, Sequence[np.ndarray]], np.ndarray]
 
 
 def white(image: np.ndarray, rng: Rng, others: Sequence[np.ndarray]) -> np.ndarray:
@@ -170,7 +171,7 @@ def jpeg5(image: np.ndarray, rng: Rng, others: Sequence[np.ndarray]) -> np.ndarr
     return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
 
-PATCHES: Mapping[str, Callable[[np.ndarray, Rng, Sequence[np.ndarray]], np.ndarray]] = {
+PATCHES: Mapping[str, Patch] = {
     "white": white,
     "solid": solid,
     "noise": noise,
