@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -37,9 +38,27 @@ def test_suite_video(clip, tmp_path):
         assert row["psnr_inside"] < row["psnr_damaged"] <= row["psnr"]
         assert row["frame_errors"] == 0
     assert rows["concealment", "h264"]["psnr"] != rows["freeze", "h264"]["psnr"]
+    assert all(r["worse"] == 0 for r in report["rows"] if r["method"] == "concealment")
+    assert any(r["worse"] > 0 for r in report["rows"])
     again = run_bench(config)
     assert again["rows"] == report["rows"]
     assert "| flow | a.mp4 | h264 | many |" in (tmp_path / "out" / "bench.md").read_text()
+
+
+@pytest.mark.parametrize("codec", clips.CODECS)
+def test_codings_are_what_their_names_say(clip, tmp_path, codec):
+    made = tmp_path / "made.mp4"
+    clips.encode(clip, codec, made, frames=18)
+    with av.open(str(made)) as container:
+        stream = container.streams.video[0]
+        packets = [p for p in container.demux(stream) if p.size]
+        name = stream.codec_context.codec.canonical_name
+    assert len(packets) >= 18 and name in codec.replace("mpeg2", "mpeg2video")
+    ordered = [p.pts for p in packets] == sorted(p.pts for p in packets)
+    assert ordered or "nob" not in codec
+    if "gop16" in codec:
+        keys = [i for i, p in enumerate(packets) if p.is_keyframe]
+        assert keys[0] == 0 and 1 < len(keys) <= 3 and keys[1] <= 16  # x265 also cuts where the scene changes
 
 
 def test_a_run_that_fails_is_counted(clip, tmp_path, monkeypatch):
@@ -121,6 +140,8 @@ def test_bad_input(clip, tmp_path):
         (UsageError, "known: concealment", {"methods": ("ns",)}),
         (DataError, "no clips", {"data": (tmp_path / "empty",)}),
         (UsageError, "--suite video", {"suite": "images", "codecs": ("h264",)}),
+        (UsageError, "--suite video", {"suite": "images", "frames": 3}),
+        (UsageError, "--frames must be at least 1", {"frames": 0}),
     ]:
         with pytest.raises(kind, match=message):
             run_bench(BenchConfig(**{"output": tmp_path / "out", "data": (clip,), "suite": "video"} | settings))

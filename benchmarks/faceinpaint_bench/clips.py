@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -18,12 +20,39 @@ from faceinpaint_cli.synthesis.truemask import frames_in_time
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".webm"})
 
-CODECS = {  # options that make the group of 48 pictures of the BSCV benchmark; otherwise the encoder's defaults
-    "h264": ("libx264", {"crf": "23", "threads": "1"}),
-    "hevc": ("libx265", {"crf": "26", "x265-params": "log-level=none:pools=1:frame-threads=1"}),
-    "mpeg4": ("mpeg4", {"qscale": "5", "threads": "1"}),
-}
 GROUP = 48
+"""Pictures of a group in the BSCV benchmark."""
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How a clip is encoded: by `encoder` in groups of `group` pictures, else as `options` and the encoder say.
+    `as_it_is`: a clip that is of this codec already is not encoded anew."""
+
+    encoder: str
+    options: Mapping[str, str]
+    group: int = GROUP
+    as_it_is: bool = False
+
+
+_X264, _NO_B = {"crf": "23", "threads": "1"}, {"bf": "0"}
+_X265 = {"crf": "26", "x265-params": "log-level=none:pools=1:frame-threads=1"}
+CODECS = {
+    "h264": Coding("libx264", _X264, as_it_is=True),
+    "hevc": Coding("libx265", _X265, as_it_is=True),
+    "mpeg4": Coding("mpeg4", {"qscale": "5", "threads": "1"}, as_it_is=True),
+    "h264-gop48": Coding("libx264", _X264),
+    "h264-gop48-nob": Coding("libx264", _X264 | _NO_B),
+    "h264-gop16": Coding("libx264", _X264, 16),
+    "h264-gop16-nob": Coding("libx264", _X264 | _NO_B, 16),
+    "hevc-gop16": Coding("libx265", _X265, 16),
+    "mpeg2": Coding("mpeg2video", {"qscale": "5", "threads": "1"}),
+    "mjpeg": Coding("mjpeg", {"qscale": "4", "threads": "1"}),
+    "vp9": Coding("libvpx-vp9", {"crf": "31", "b": "0", "deadline": "realtime", "cpu-used": "7", "threads": "1"}),
+    "av1": Coding("libsvtav1", {"crf": "35", "preset": "10", "svtav1-params": "lp=1"}),
+}
+"""Codecs by name; -gop and -nob say how long groups are, and that there are no B pictures."""
+STANDARD = ("h264", "hevc", "mpeg4")
 
 DAMAGES: dict[str, Corruption] = {
     **{name: Corruption("bscv", fraction=b.fraction, position=b.position, bytes=b.count)
@@ -52,33 +81,34 @@ def open_clips(paths: tuple[Path, ...]) -> list[Path]:
     return found
 
 
-def choose(names: tuple[str, ...], known: dict[str, object], flag: str, default: tuple[str, ...]) -> list[str]:
+def choose(names: tuple[str, ...], known: Mapping[str, object], flag: str, default: tuple[str, ...]) -> list[str]:
     unknown = [n for n in names if n not in known]
     if unknown:
         raise UsageError(f"{flag}: {', '.join(unknown)} unknown; known: {', '.join(known)}")
     return list(names or default)
 
 
-def encode(source: Path, codec: str, target: Path) -> None:
-    """Write the pictures of `source` as `codec`, without sound; a clip of that codec is copied as it is."""
+def encode(source: Path, codec: str, target: Path, frames: int | None = None) -> None:
+    """Write the pictures of `source`, or the first `frames`, as `codec`, without sound."""
     with av.open(str(source)) as container:
         if not container.streams.video:
             raise DataError(f"{source} has no video stream")
         stream = container.streams.video[0]
         name, rate = stream.codec_context.name, stream.average_rate or Fraction(25)
         width, height = stream.width, stream.height
-    if name == codec and source.suffix == target.suffix:
+    how = CODECS[codec]
+    if how.as_it_is and frames is None and name == codec and source.suffix == target.suffix:
         shutil.copyfile(source, target)
         return
-    encoder, options = CODECS[codec]
+    layout = "yuvj420p" if how.encoder == "mjpeg" else "yuv420p"
     try:
         with av.open(str(target), "w") as out:
-            video: av.VideoStream = out.add_stream(encoder,  # type: ignore[assignment]
-                                                   rate=rate, options=options)
-            video.width, video.height, video.pix_fmt = width & ~1, height & ~1, "yuv420p"
-            video.codec_context.gop_size = GROUP
-            for number, (_, frame) in enumerate(frames_in_time(source)):
-                frame = frame.reformat(width & ~1, height & ~1, "yuv420p")
+            video: av.VideoStream = out.add_stream(how.encoder,  # type: ignore[assignment]
+                                                   rate=rate, options=dict(how.options))
+            video.width, video.height, video.pix_fmt = width & ~1, height & ~1, layout
+            video.codec_context.gop_size = how.group
+            for number, (_, frame) in enumerate(islice(frames_in_time(source), frames)):
+                frame = frame.reformat(width & ~1, height & ~1, layout)
                 frame.pts, frame.time_base, frame.pict_type = number, 1 / rate, av.video.frame.PictureType.NONE
                 out.mux(video.encode(frame))
             out.mux(video.encode())

@@ -29,6 +29,8 @@ class BenchConfig:
     external: tuple[tuple[str, Path], ...] = ()
     masks: Path | None = None
     limit: int | None = None
+    frames: int | None = None
+    """Pictures of each clip, from the first on; None: all."""
     seed: int = 0
     size: int = 256
     device: str = "auto"
@@ -49,8 +51,9 @@ class BenchConfig:
         if not SMALLEST_SIZE <= self.size <= LARGEST_SIZE or self.size % 4:
             raise UsageError(f"--size must be a multiple of 4 from {SMALLEST_SIZE} to {LARGEST_SIZE}, "
                              f"not {self.size}")
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit must be at least 1, not {self.limit}")
+        for flag, number in (("--limit", self.limit), ("--frames", self.frames)):
+            if number is not None and number < 1:
+                raise UsageError(f"{flag} must be at least 1, not {number}")
         for f in self.fidelity:
             if not 0 <= f <= 1:
                 raise UsageError(f"--fidelity must be from 0 to 1, not {f}")
@@ -63,8 +66,8 @@ class BenchConfig:
                              f"not with {self.protocol} of --suite {self.suite}")
         if self.external and self.suite != "images":
             raise UsageError(f"--external goes with --suite images, not {self.suite}")
-        if (self.codecs or self.branches) and self.suite != "video":
-            raise UsageError(f"--codecs and --branches go with --suite video, not {self.suite}")
+        if (self.codecs or self.branches or self.frames) and self.suite != "video":
+            raise UsageError(f"--codecs, --branches and --frames go with --suite video, not {self.suite}")
         names = [name for name, _ in self.external]
         if len(set(names)) != len(names):
             raise UsageError(f"--external names one system twice: {', '.join(names)}")

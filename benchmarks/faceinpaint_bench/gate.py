@@ -15,6 +15,7 @@ GATED = {  # field of a row: (name in --tolerance, whether higher is better)
     "psnr": ("psnr", True), "psnr_hole": ("psnr", True), "psnr_damaged": ("psnr", True),
     "psnr_inside": ("psnr", True), "ssim": ("ssim", True), "ssim_hole": ("ssim", True),
     "ssim_damaged": ("ssim", True), "ssim_inside": ("ssim", True), "lpips": ("lpips", False),
+    "lpips_damaged": ("lpips", False),
     "identity": ("identity", True), "ms_per_image": ("ms", False), "fps": ("fps", True),
     "ratio": ("ratio", True), "images_per_second": ("fps", True),
 }

@@ -16,6 +16,7 @@ COLUMNS = {
     "ssim_hole": ("SSIM hole", "{:.4f}"), "lpips": ("LPIPS", "{:.4f}"), "identity": ("identity", "{:.3f}"),
     "psnr_damaged": ("PSNR damaged frames", "{:.2f}"), "psnr_inside": ("PSNR inside", "{:.2f}"),
     "ssim_damaged": ("SSIM damaged frames", "{:.4f}"), "ssim_inside": ("SSIM inside", "{:.4f}"),
+    "lpips_damaged": ("LPIPS damaged frames", "{:.4f}"), "worse": ("worse", "{:.1%}"),
     "warping_error": ("flicker", "{:.2f}"), "fps": ("frames/s", "{:.1f}"),
     "images_per_second": ("images/s", "{:.2f}"), "ratio": ("ratio", "{:.3f}"),
     "memory_mib": ("memory MiB", "{:.0f}"), "frame_errors": ("frames off", "{:d}"),
@@ -85,8 +86,11 @@ def notes(report: dict[str, Any]) -> list[str]:
             found.append("LPIPS was not measured: no weights (--lpips FILE or FACEINPAINT_LPIPS).")
     elif report["suite"] == "video":
         found.append(f"{p['n']} clips of {p['dataset']}, damaged by seed {p['seed']}. PSNR: {p['psnr']}; inside: of "
-                     f"the true damage alone. Masks: {p['masks']}. Flicker: RMS jump against the true motion, in "
-                     "steps of 255.")
+                     f"the true damage alone. Masks: {p['masks']}. Worse: damaged frames more than 0.1 dB "
+                     "below the decoder's concealment, inside the damage. Flicker: RMS jump against the true motion, "
+                     "in steps of 255.")
+        if p.get("frames"):
+            found.append(f"The first {p['frames']} frames of each clip.")
     elif report["suite"] == "speed":
         found.append(f"{p['clip']} and pictures of {p['dataset']}, one after the other, {p['repeats']} times, the best "
                      "counts. Ratio: to decoding and encoding alone in the same run.")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from faceinpaint_bench.clips import CODECS, DAMAGES, InStep, choose, encode, open_clips, reference_in_time
+from faceinpaint_bench.clips import CODECS, DAMAGES, STANDARD, InStep, choose, encode, open_clips, reference_in_time
 from faceinpaint_bench.config import BenchConfig
 from faceinpaint_bench.fillers import Flicker, FlowPropagation, Freeze, PerFrame, Step
 from faceinpaint_cli import metrics
@@ -34,6 +34,10 @@ RUNS = {"run": False, "run (true mask)": True}
 """Rows made by the product: whether it is given the true mask or finds the damage itself."""
 
 
+WORSE = 0.1
+"""Decibels below the concealment from which on a frame counts as made worse."""
+
+
 @dataclass
 class Sums:
     """Squared errors and structural similarity of one method on one clip, pooled over pixels."""
@@ -41,6 +45,8 @@ class Sums:
     error: dict[str, float] = field(default_factory=dict)
     count: dict[str, int] = field(default_factory=dict)
     ssim: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    lpips: list[float] = field(default_factory=list)
+    worse: list[bool] = field(default_factory=list)
     flicker: list[float] = field(default_factory=list)
     last: np.ndarray | None = None
 
@@ -71,6 +77,10 @@ class Sums:
                 found["psnr" + name] = 10 * math.log10(metrics.PEAK**2 / mse)
                 values, weights = zip(*self.ssim[name], strict=True)
                 found["ssim" + name] = float(np.average(values, weights=weights))
+        if self.worse:
+            found["worse"] = float(np.mean(self.worse))
+        if self.lpips:
+            found["lpips_damaged"] = float(np.mean(self.lpips))
         found["warping_error"] = float(np.mean(self.flicker)) if self.flicker else None
         return found
 
@@ -78,8 +88,8 @@ class Sums:
 def run_video(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterable[Any]]) -> dict[str, Any]:
     """Rows per clip, codec, kind of damage and method, and means over the clips."""
     paths = open_clips(config.data)[:config.limit]
-    codecs = choose(config.codecs, dict(CODECS), "--codecs", tuple(CODECS))
-    branches = choose(config.branches, dict(DAMAGES), "--branches", ("base",))
+    codecs = choose(config.codecs, CODECS, "--codecs", STANDARD)
+    branches = choose(config.branches, DAMAGES, "--branches", ("base",))
     methods = choose(config.methods, {**STEPS, **RUNS}, "--methods", (*STEPS, *RUNS))
     digest = hashlib.sha256()
     for path in paths:
@@ -96,6 +106,7 @@ def run_video(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterabl
         "protocol": {
             "name": "bscv", "dataset": "+".join(p.stem for p in config.data) or "samples", "n": len(paths),
             "seed": config.seed, "codecs": codecs, "branches": branches, "inputs_sha256": digest.hexdigest(),
+            **({"frames": config.frames} if config.frames else {}),
             "psnr": "squared error pooled over the pixels of the clip",
             "masks": "given to freeze, telea, flow and run (true mask); withheld from run",
         },
@@ -107,7 +118,7 @@ def _measure(path: Path, codec: str, branch: str, methods: list[str], config: Be
              folder: Path) -> list[dict[str, Any]]:
     """The rows of one damaged clip."""
     clip, damaged, mask = folder / "clip.mp4", folder / "damaged.mp4", folder / "mask.mkv"
-    encode(path, codec, clip)
+    encode(path, codec, clip, config.frames)
     how = replace(DAMAGES[branch], seed=config.seed)
     if how.kind == "ts":
         damaged = damaged.with_suffix(".ts")
@@ -126,7 +137,8 @@ def _measure(path: Path, codec: str, branch: str, methods: list[str], config: Be
             error = error.replace(f"{folder}/", "")
             rows[name] |= {"n": 0, "failed": [{"name": f"{path.name} {codec} {branch}", "error": error}]}
     steps = {m: STEPS[m]() for m in methods if m in STEPS}
-    for name, row in _compare(done.reference, damaged, steps, outputs).items():
+    lpips = metrics.Lpips(config.lpips) if config.lpips else None
+    for name, row in _compare(done.reference, damaged, steps, outputs, lpips).items():
         rows[name] |= row
     return list(rows.values())
 
@@ -141,8 +153,8 @@ def _product(damaged: Path, target: Path, mask: Path | None, config: BenchConfig
     return None
 
 
-def _compare(reference: Path, damaged: Path, steps: dict[str, Step],
-             outputs: dict[str, Path]) -> dict[str, dict[str, Any]]:
+def _compare(reference: Path, damaged: Path, steps: dict[str, Step], outputs: dict[str, Path],
+             lpips: metrics.Lpips | None) -> dict[str, dict[str, Any]]:
     """Read reference, damaged file and outputs in step, and measure every method. Holds a few frames at a time."""
     sums = {name: Sums() for name in (*steps, *outputs)}
     concealed, repaired = InStep(damaged), {name: InStep(path) for name, path in outputs.items()}
@@ -151,10 +163,17 @@ def _compare(reference: Path, damaged: Path, steps: dict[str, Step],
         shown = concealed.at(at, near, truth)
         mask = damaged_pixels(_luma(truth), _luma(shown))
         motion = flicker.step(truth)
-        for name, step in steps.items():
-            sums[name].add(step(shown, mask), truth, mask, motion)
-        for name, file in repaired.items():
-            sums[name].add(file.at(at, near, truth), truth, mask, motion)
+        results = {name: step(shown, mask) for name, step in steps.items()}
+        results |= {name: file.at(at, near, truth) for name, file in repaired.items()}
+        for name, result in results.items():
+            sums[name].add(result, truth, mask, motion)
+        if mask.any():
+            concealment = metrics.psnr(shown, truth, mask)
+            features = lpips.features(truth) if lpips else []
+            for name, result in results.items():
+                sums[name].worse.append(metrics.psnr(result, truth, mask) < concealment - WORSE)
+                if lpips:
+                    sums[name].lpips.append(lpips.distance(lpips.features(result), features))
     found = {}
     for name, measured in sums.items():
         file = repaired.get(name, concealed)

@@ -29,9 +29,11 @@ PATH = click.Path(path_type=Path)
               help="Outputs of another program, matched by stem, as a row of that name; repeatable.")
 @click.option("--save-inputs", is_flag=True, help="Write the damaged pictures and masks, for other programs.")
 @click.option("--masks", metavar="PATH", type=PATH, help="Folder, zip or tar of masks (white = hole).")
-@click.option("--codecs", metavar="NAME,...", help="--suite video: h264, hevc, mpeg4 (default: all three).")
+@click.option("--codecs", metavar="NAME,...", help="--suite video (default: h264, hevc, mpeg4); an unknown one "
+              "lists those there are.")
 @click.option("--branches", metavar="NAME,...", help="--suite video: kinds of damage (default: base, that of the "
               "BSCV benchmark); an unknown one lists those there are.")
+@click.option("--frames", metavar="N", type=int, help="--suite video: only the first N pictures of each clip.")
 @click.option("--limit", metavar="N", type=int, help="Only the first N pictures or clips by name.")
 @click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Of everything random.")
 @click.option("--size", metavar="PX", type=int, default=256, show_default=True, help="Side of the pictures.")

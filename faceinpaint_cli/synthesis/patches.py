@@ -23,6 +23,18 @@ def solid(image: np.ndarray, rng: Rng, others: Sequence[np.ndarray]) -> np.ndarr
     return np.full_like(image, 0) + np.uint8(colour)
 
 
+def paper(image: np.ndarray, rng: Rng, others: Sequence[np.ndarray]) -> np.ndarray:
+    """What shows where a print is scratched or has come off: the light carrier, seldom something dark, a little yellow,
+    with faint grain and stains."""
+    light = rng.uniform(190, 255) if rng.random() < 0.7 else rng.uniform(5, 60)
+    colour = light - np.array([0, rng.uniform(0, 12), rng.uniform(0, 35)])
+    height, width = image.shape[:2]
+    stain = rng.standard_normal((max(2, height // 24), max(2, width // 24))).astype(np.float32)
+    relief = rng.uniform(0, 9) * cv2.resize(stain, (width, height), interpolation=cv2.INTER_CUBIC)
+    relief += rng.uniform(0, 6) * rng.standard_normal((height, width))
+    return np.clip(colour + relief[..., None], 0, 255).astype(np.uint8)
+
+
 def noise(image: np.ndarray, rng: Rng, others: Sequence[np.ndarray]) -> np.ndarray:
     """Uniform or normal noise, coloured or grey, of grains of 1 to 6 pixels."""
     grain = int(rng.integers(1, 7))
@@ -174,6 +186,7 @@ def jpeg5(image: np.ndarray, rng: Rng, others: Sequence[np.ndarray]) -> np.ndarr
 PATCHES: Mapping[str, Patch] = {
     "white": white,
     "solid": solid,
+    "paper": paper,
     "noise": noise,
     "stripes": stripes,
     "checker": checker,

@@ -82,14 +82,36 @@ def scratches(height: int, width: int, rng: Rng) -> np.ndarray:
     """One to eight thin lines, nearly straight, from 0.4 to 3 % of the picture wide and up to its whole length."""
     canvas = np.zeros((height, width), np.uint8)
     side = min(height, width)
+    together = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else None  # they often run one way
     for _ in range(rng.integers(1, 9)):
-        angle, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.08)
+        angle = rng.uniform(0, 2 * np.pi) if together is None else together + rng.normal(0, 0.15)
+        bend = rng.normal(0, 0.04)
         thick = max(1, round(side * rng.uniform(0.004, 0.03)))
         points = [rng.uniform(0, 1, 2) * (width, height)]
-        for _ in range(rng.integers(3, 14)):
-            points.append(points[-1] + side * 0.08 * np.array([np.cos(angle), np.sin(angle)]))
+        for _ in range(rng.integers(5, 40)):
+            points.append(points[-1] + side * 0.04 * np.array([np.cos(angle), np.sin(angle)]))
             angle += bend + rng.normal(0, 0.08)
         cv2.polylines(canvas, [np.rint(points).astype(np.int32)], False, 1, thick)
+    return canvas.astype(bool)
+
+
+def flakes(height: int, width: int, rng: Rng) -> np.ndarray:
+    """Where the print has come off: ragged regions, 0.5 to 8 % of the area."""
+    side = min(height, width)
+    field = np.zeros((height, width), np.float32)
+    for cells, weight in ((rng.uniform(5, 14), 1.0), (rng.uniform(30, 60), 0.15)):
+        grid = (max(2, round(height / side * cells)), max(2, round(width / side * cells)))
+        noise = rng.standard_normal(grid).astype(np.float32)
+        field += weight * cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    return field > np.quantile(field, 1 - rng.uniform(0.005, 0.08))
+
+
+def spots(height: int, width: int, rng: Rng) -> np.ndarray:
+    """Three to thirty round specks, 1 to 6 % of the picture across."""
+    canvas = np.zeros((height, width), np.uint8)
+    for _ in range(rng.integers(3, 31)):
+        middle = (int(rng.integers(0, width)), int(rng.integers(0, height)))
+        cv2.circle(canvas, middle, max(1, round(min(height, width) * rng.uniform(0.005, 0.03))), 1, -1)
     return canvas.astype(bool)
 
 
@@ -120,6 +142,8 @@ SHAPES: Mapping[str, Callable[[int, int, Rng], np.ndarray]] = {
     "polygons": polygons,
     "strokes": strokes,
     "scratches": scratches,
+    "flakes": flakes,
+    "spots": spots,
     "blobs": blobs,
     "edge": edge,
 }

@@ -25,30 +25,36 @@ from faceinpaint_train.batches import Batch, prepared
 
 STEP, VIEW = 12, 512
 """Frames from one wider view to the next, and pixels of its longer side."""
+SEEN = 0.25
+"""From this share of a stamp on in a pixel, it counts as stamped."""
 
 
 @dataclass(frozen=True)
 class LocaliserPlan:
-    """What is learned from: pictures of one of `sizes` pixels, each batch its own; the share `clean` untouched,
-    the share `reduced` stamped at twice the size and then reduced, as large photographs are looked at; the share
+    """What is learned from: pictures of one of `sizes` pixels, each batch its own, `count` of 256 pixels or as many
+    larger or smaller ones as cost the same; the share `clean` untouched, the share `reduced` stamped at twice the size
+    and then reduced, as large photographs are looked at; the share `soft` of the stamps with a soft rim; the share
     `scenes` parts of wider views, where there are some."""
 
-    sizes: Sequence[int] = (160, 192, 256)
-    count: int = 16
+    sizes: Sequence[int] = (160, 192, 256, 384)
+    count: int = 10
     seed: int = 1
     clean: float = 0.45
-    reduced: float = 0.2
+    reduced: float = 0.3
+    soft: float = 0.5
     scenes: float = 0.25
     shapes: Mapping[str, float] = field(
         default_factory=lambda: {
-            "square": 0.22,
+            "square": 0.17,
             "center": 0.03,
-            "rectangles": 0.2,
-            "ellipses": 0.09,
-            "polygons": 0.09,
+            "rectangles": 0.14,
+            "ellipses": 0.07,
+            "polygons": 0.07,
             "strokes": 0.17,
-            "scratches": 0.15,
-            "blobs": 0.04,
+            "scratches": 0.19,
+            "flakes": 0.08,
+            "spots": 0.04,
+            "blobs": 0.03,
             "edge": 0.01,
         }
     )
@@ -56,13 +62,14 @@ class LocaliserPlan:
         default_factory=lambda: {
             "white": 0.1,
             "solid": 0.12,
-            "noise": 0.1,
-            "stripes": 0.08,
-            "checker": 0.07,
-            "text": 0.08,
+            "paper": 0.17,
+            "noise": 0.07,
+            "stripes": 0.06,
+            "checker": 0.05,
+            "text": 0.06,
             "gradient": 0.07,
-            "clouds": 0.08,
-            "other": 0.3,
+            "clouds": 0.07,
+            "other": 0.26,
             "macroblocks": 0.1,
         }
     )
@@ -105,12 +112,22 @@ def _other_light(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(changed, 0, 255).astype(np.uint8)
 
 
+def _soft_rim(
+    picture: np.ndarray, stamped: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """`stamped` over `picture`, fading over a pixel or two at the rim of `mask` (HW bool); and where it is seen."""
+    stamped = np.where(mask[..., None], stamped, cv2.dilate(np.where(mask[..., None], stamped, 0), np.ones((5, 5))))
+    share = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), rng.uniform(0.4, 1.2))
+    return np.rint(picture + (stamped - picture.astype(np.float32)) * share[..., None]).astype(np.uint8), share > SEEN
+
+
 def make_batch(faces: np.ndarray, plan: LocaliserPlan, step: int, views: Sequence[np.ndarray] = ()) -> Batch:
     """Batch `step`: images (B, 3, S, S) uint8 and where they are stamped (B, 1, S, S) bool."""
     rng = np.random.default_rng([plan.seed, 3, step])
     size = int(rng.choice(plan.sizes))
     images, masks = [], []
-    for index in rng.integers(0, len(faces), plan.count):
+    count = max(1, round(plan.count * (256 / size) ** 2))
+    for index in rng.integers(0, len(faces), count):
         side = 2 * size if rng.random() < plan.reduced else size
         wide = len(views) > 0 and rng.random() < plan.scenes
         picture = photograph(views[rng.integers(len(views))] if wide else faces[index], side, rng)
@@ -119,10 +136,11 @@ def make_batch(faces: np.ndarray, plan: LocaliserPlan, step: int, views: Sequenc
             mask = draw_mask(side, side, rng, plan.shapes)
             foreign = len(views) > 0 and rng.random() < 0.5
             other = views[rng.integers(len(views))] if foreign else faces[rng.integers(len(faces))]
-            picture = stamp(picture, mask, rng, plan.patches, [_other_light(photograph(other, side, rng), rng)])
+            stamped = stamp(picture, mask, rng, plan.patches, [_other_light(photograph(other, side, rng), rng)])
+            picture, mask = _soft_rim(picture, stamped, mask, rng) if rng.random() < plan.soft else (stamped, mask)
         if side != size:
             picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-            mask = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > 0.5
+            mask = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > SEEN
         if rng.random() < 0.4:
             quality = int(rng.integers(55, 98))
             _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
