@@ -12,8 +12,8 @@ import av
 import cv2
 import numpy as np
 
-from faceinpaint_cli.fill.motion import Planes
 from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
 
 TEXT = "1\n00:00:00,100 --> 00:00:00,400\nhello\n\n2\n00:00:00,500 --> 00:00:00,900\nworld\n"

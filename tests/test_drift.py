@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from faceinpaint_cli.fill.drift import Drift, Guessed
-from faceinpaint_cli.fill.motion import flow
+from faceinpaint_cli.media.optical_flow import flow
 
 SIZE = (96, 128)
 LOST = np.arange(SIZE[0])[:, None] >= np.full(SIZE[1], 32)

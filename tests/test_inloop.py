@@ -11,8 +11,9 @@ import pytest
 from media_factory import decoded, encode, scene
 
 from faceinpaint_cli.damage.evidence import Diagnosis, diagnose
-from faceinpaint_cli.fill.motion import Lost, Planes
+from faceinpaint_cli.fill.motion import Lost
 from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.pipeline.inloop import InLoop, closed_groups, why_not
 from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt

@@ -11,11 +11,12 @@ import pytest
 from media_factory import decoded, encode, scene
 
 from faceinpaint_cli.damage.evidence import diagnose
-from faceinpaint_cli.fill.extent import lost_part, step_up
-from faceinpaint_cli.fill.motion import Lost, Planes
+from faceinpaint_cli.damage.extent import lost_part, step_up
+from faceinpaint_cli.fill.motion import Lost
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_nal import length_size
 from faceinpaint_cli.media.hevc_sps import unordered_extradata, unordered_packet
+from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.pipeline.inplace import InPlace
 from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt

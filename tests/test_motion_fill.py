@@ -10,14 +10,13 @@ from faceinpaint_cli.fill.consensus import choose, fill_lost
 from faceinpaint_cli.fill.motion import (
     Lost,
     Neighbour,
-    Planes,
     candidates,
     carried_down,
     composed,
     later_motion,
     motion_through,
-    warp,
 )
+from faceinpaint_cli.media.optical_flow import Planes, warp
 
 SIZE = (96, 128)
 VECTOR = np.dtype([("source", "i4"), ("w", "u1"), ("h", "u1"), ("src_x", "i2"), ("src_y", "i2"), ("dst_x", "i2"),

@@ -12,7 +12,8 @@ from media_factory import decoded, encode, scene
 
 from faceinpaint_cli import inpaint_video
 from faceinpaint_cli.damage.evidence import diagnose
-from faceinpaint_cli.fill.motion import Lost, Planes
+from faceinpaint_cli.fill.motion import Lost
+from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.media.video_reader import DecodeLog

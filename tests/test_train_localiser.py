@@ -7,7 +7,8 @@ import json
 import cv2
 import numpy as np
 import torch
-from faceinpaint_train.localiser import LocaliserPlan, loss_of, make_batch, train_localiser, wider_views
+from faceinpaint_train.fit import fit
+from faceinpaint_train.localiser import LocaliserPlan, loss_of, make_batch, wider_views
 from faceinpaint_train.run import train_localiser_run
 from media_factory import make_clip
 from PIL import Image
@@ -25,16 +26,16 @@ def canvases(count: int) -> np.ndarray:
 
 def test_samples_are_seeded_and_partly_clean():
     faces = canvases(6)
-    plan = LocaliserPlan(sizes=[64], count=40)
+    plan = LocaliserPlan(sizes=[128], count=10)
     images, masks = make_batch(faces, plan, 3)
     again = make_batch(faces, plan, 3)
     assert torch.equal(images, again[0]) and torch.equal(masks, again[1])
     clean = (~masks.flatten(1).any(1)).float().mean()
-    assert 0.2 < clean < 0.7 and images.shape == (40, 3, 64, 64)
+    assert 0.2 < clean < 0.7 and images.shape == (40, 3, 128, 128)
 
 
 def test_a_share_of_the_samples_are_parts_of_wider_views():
-    plan = LocaliserPlan(sizes=[64], count=60, clean=1.0, reduced=0.0, scenes=0.5)
+    plan = LocaliserPlan(sizes=[64], count=4, clean=1.0, reduced=0.0, scenes=0.5)
     black = [np.zeros((300, 500, 3), np.uint8), np.zeros((500, 300, 3), np.uint8)]
     images, _ = make_batch(canvases(6), plan, 0, black)
     flat = (images.flatten(1).float().std(1) < 1).float().mean()
@@ -55,13 +56,16 @@ def test_loss_falls_with_the_error():
 
 
 def test_a_short_run_learns(tmp_path):
-    plan = LocaliserPlan(sizes=[64], count=4, clean=0.0, shapes={"center": 1.0}, patches={"white": 1.0})
-    net = train_localiser(canvases(6), tmp_path, 0, plan, rate=5e-3, steps=40)
-    images, masks = make_batch(canvases(6), plan, 10_000)
-    truth = masks.float()
+    plan = LocaliserPlan(sizes=[64], count=1, clean=0.0, shapes={"center": 1.0}, patches={"white": 1.0})
+
+    def batch(step):
+        images, masks = make_batch(canvases(6), plan, step)
+        return images.float() / 127.5 - 1, masks
+
+    net = fit(Localiser(), batch, loss_of, tmp_path, 0, 5e-3, steps=40)
+    images, truth = batch(10_000)
     with torch.inference_mode():
-        learned = loss_of(net(images.float() / 127.5 - 1), truth)
-        fresh = loss_of(Localiser()(images.float() / 127.5 - 1), truth)
+        learned, fresh = loss_of(net(images), truth), loss_of(Localiser()(images), truth)
     assert learned < 0.8 * fresh
 
 

@@ -9,15 +9,15 @@ import click
 from faceinpaint_cli.cli.common import HELP_NAMES, common_options
 
 PATH = click.Path(path_type=Path)
-LOCALISER = "localiser"
+LOCALISERS = ("localiser", "video-localiser")
 
 
 @click.command("train", context_settings=HELP_NAMES)
 @click.argument("data", nargs=-1, required=True, metavar="DATA...", type=PATH)
 @click.option("-o", "--output", required=True, metavar="RUN_DIR", type=PATH, help="Folder of the run.")
 @click.option("--recipe", default="base", show_default=True, metavar="NAME|FILE.toml",
-              help="What is trained and how: a recipe of the package by name, or a file; localiser: the finder "
-              "of stamped damage.")
+              help="What is trained and how: a recipe of the package by name, or a file; localiser and "
+              "video-localiser: the finders of damage.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help="Change a setting of the recipe, such as data.batch=8; repeatable.")
 @click.option("--steps", type=click.IntRange(min=1), help="End after so many steps.")
@@ -43,17 +43,18 @@ def command(
     import json
 
     from faceinpaint_train.recipe import read_recipe
-    from faceinpaint_train.run import mask_sheet, train, train_localiser_run
+    from faceinpaint_train.run import mask_sheet, train, train_localiser_run, train_video_localiser_run
     from tqdm import tqdm
 
     from faceinpaint_cli.errors import UsageError
 
-    if recipe == LOCALISER:
+    if recipe in LOCALISERS:
         if not minutes or steps or overrides or show_masks or dry_run:
-            raise UsageError(f"--recipe {LOCALISER} takes --minutes, --resume and --cache alone")
+            raise UsageError(f"--recipe {recipe} takes --minutes, --resume and --cache alone")
         if (output / "last.ckpt").exists() and not resume:
             raise UsageError(f"{output} holds a run already: add --resume, or give another -o")
-        click.echo(json.dumps(train_localiser_run(data, output, minutes, cache=cache)))
+        run = train_localiser_run if recipe == LOCALISERS[0] else train_video_localiser_run
+        click.echo(json.dumps(run(data, output, minutes, cache=cache)))
         return 0
     ends = [f"run.steps={steps or 0}", f"run.minutes={minutes or 0.0}"] if steps or minutes else []
     resolved = read_recipe(recipe, [*overrides, *ends])

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from faceinpaint_cli.fill.motion import KNOWN_AT_LEAST, Candidates, Lost, Planes, composed, eight_bit, plane_mask
+from faceinpaint_cli.fill.motion import KNOWN_AT_LEAST, Candidates, Lost, composed, plane_mask
+from faceinpaint_cli.media.optical_flow import Planes, eight_bit
 
 WORSE, APART = 2.0, 0.5
 """A guess is dropped where it is so many times, and so many grey levels, farther from the intact part than the best."""

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from faceinpaint_cli.fill.motion import KNOWN_AT_LEAST, carried, carried_down, flow, grown, plain_grid, quick_flow
+from faceinpaint_cli.fill.motion import KNOWN_AT_LEAST, carried_down
+from faceinpaint_cli.media.optical_flow import carried, flow, grown, plain_grid, quick_flow
 
 STEP_CELL = 8
 """Side in pixels of the cells in which the motion of each step is kept."""

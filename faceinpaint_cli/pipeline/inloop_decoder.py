@@ -12,9 +12,10 @@ import numpy as np
 from faceinpaint_cli.damage.decoder_log import Messages, decode_logged, listening
 from faceinpaint_cli.damage.evidence import Onset
 from faceinpaint_cli.errors import InputError
-from faceinpaint_cli.fill.motion import Neighbour, eight_bit
+from faceinpaint_cli.fill.motion import Neighbour
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_substitute import Heading
+from faceinpaint_cli.media.optical_flow import eight_bit
 from faceinpaint_cli.media.planes import planes_of
 
 HISTORY = 6

@@ -18,20 +18,10 @@ from faceinpaint_cli.damage.decoder_log import Messages
 from faceinpaint_cli.damage.evidence import Onset
 from faceinpaint_cli.fill.consensus import fill_lost
 from faceinpaint_cli.fill.drift import Drift, Guessed
-from faceinpaint_cli.fill.motion import (
-    Lost,
-    Neighbour,
-    Planes,
-    candidates,
-    composed,
-    eight_bit,
-    flow,
-    left_over,
-    quick_flow,
-    warp,
-)
+from faceinpaint_cli.fill.motion import Lost, Neighbour, candidates, composed
 from faceinpaint_cli.media.h264_headers import SliceHeader
 from faceinpaint_cli.media.h264_substitute import Heading, Substituter, implied_heading
+from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow, left_over, quick_flow, warp
 from faceinpaint_cli.pipeline.inloop_decoder import Coded, GroupDecoder, Seen
 
 log = logging.getLogger(__name__)

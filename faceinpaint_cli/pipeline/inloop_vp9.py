@@ -21,9 +21,10 @@ import av
 import numpy as np
 
 from faceinpaint_cli.damage.evidence import Diagnosis
-from faceinpaint_cli.fill.extent import lost_part
-from faceinpaint_cli.fill.motion import Lost, Neighbour, Planes, composed, eight_bit, flow, remainder
+from faceinpaint_cli.damage.extent import lost_part
+from faceinpaint_cli.fill.motion import Lost, Neighbour, composed
 from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow, remainder
 from faceinpaint_cli.media.planes import copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.vp9_headers import Heading, headings
 from faceinpaint_cli.pipeline.inloop_group import STEPS, Fill, Mended, fill_by_consensus, jumps, keyframe_tells

@@ -21,11 +21,12 @@ import av
 import numpy as np
 
 from faceinpaint_cli.damage.evidence import Diagnosis, Onset
-from faceinpaint_cli.fill.extent import lost_part
-from faceinpaint_cli.fill.motion import Lost, Neighbour, Planes, eight_bit, flow
+from faceinpaint_cli.damage.extent import lost_part
+from faceinpaint_cli.fill.motion import Lost, Neighbour
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_nal import length_size
 from faceinpaint_cli.media.hevc_sps import crops_left_or_top, unordered_packet
+from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow
 from faceinpaint_cli.media.planes import copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.media.video_reader import read_packets

@@ -14,8 +14,9 @@ import av
 import numpy as np
 
 from faceinpaint_cli.damage.evidence import Diagnosis
-from faceinpaint_cli.fill.motion import Neighbour, eight_bit, on_the_way, remainder
+from faceinpaint_cli.fill.motion import Neighbour, on_the_way
 from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.optical_flow import eight_bit, remainder
 from faceinpaint_cli.media.planes import can_paste, copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.video_index import VideoIndex, nth_video, open_video, with_missing
 from faceinpaint_cli.media.video_reader import (

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -159,19 +159,17 @@ def _drop(chosen: set[int]) -> Edit:
     return lambda index, data, keyframe: None if index in chosen else data
 
 
-def _delete_bytes(source: Path, how: Corruption, rng: random.Random, chosen: set[int]) -> Edit:
-    with _open(source) as container:
-        context = _video(container, source).codec_context
-        codec, extradata = context.codec.canonical_name, context.extradata
-    prefix = nal.length_size(codec, extradata) if codec in ("h264", "hevc") else 0
+def packet_damage(stream: av.VideoStream, how: Corruption, rng: random.Random) -> Callable[[bytes], bytes]:
+    """What kind `bscv` or `flip` does to the data of one coded picture of `stream`."""
+    context = stream.codec_context
+    codec = context.codec.canonical_name
+    prefix = nal.length_size(codec, context.extradata) if codec in ("h264", "hevc") else 0
 
     def cut(data: bytes, header: int) -> bytes:
         at = max(header, int(len(data) * how.position))
         return data[:at] + data[max(at, min(at + how.bytes, len(data) - header)) :]
 
-    def edit(index: int, data: bytes, keyframe: bool) -> bytes:
-        if index not in chosen:
-            return data
+    def deleted(data: bytes) -> bytes:
         if codec == "av1":
             return _with_shorter_unit(data, cut)
         if codec not in ("h264", "hevc"):
@@ -183,7 +181,16 @@ def _delete_bytes(source: Path, how: Corruption, rng: random.Random, chosen: set
             units[hit] = cut(units[hit], 8)
         return nal.join(units, prefix)
 
-    return edit
+    def flipped(data: bytes) -> bytes:
+        return _with_flips(data, rng.sample(range(len(data) * 8), min(how.count, len(data) * 8)))
+
+    return {"bscv": deleted, "flip": flipped}[how.kind]
+
+
+def _delete_bytes(source: Path, how: Corruption, rng: random.Random, chosen: set[int]) -> Edit:
+    with _open(source) as container:
+        damage = packet_damage(_video(container, source), how, rng)
+    return lambda index, data, keyframe: damage(data) if index in chosen else data
 
 
 def _with_shorter_unit(data: bytes, cut: Callable[[bytes, int], bytes]) -> bytes:
@@ -230,14 +237,16 @@ def _flip_bits(
         flips.setdefault(number, []).append(offset - start * 8)
 
     def edit(index: int, data: bytes, keyframe: bool) -> bytes:
-        if index not in flips:
-            return data
-        changed = bytearray(data)
-        for bit in flips[index]:
-            changed[bit >> 3] ^= 128 >> (bit & 7)
-        return bytes(changed)
+        return _with_flips(data, flips.get(index, ()))
 
     return _remux(source, target, edit)
+
+
+def _with_flips(data: bytes, bits: Iterable[int]) -> bytes:
+    changed = bytearray(data)
+    for bit in bits:
+        changed[bit >> 3] ^= 128 >> (bit & 7)
+    return bytes(changed)
 
 
 def _zero_blocks(source: Path, target: Path, how: Corruption, rng: random.Random) -> list[Hit]:

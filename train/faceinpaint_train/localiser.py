@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,12 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from faceinpaint_cli.media.video_index import open_video, video_stream
-from faceinpaint_cli.models.device import resolve_precision
-from faceinpaint_cli.models.networks.localiser import Localiser
 from faceinpaint_cli.synthesis.patches import stamp
 from faceinpaint_cli.synthesis.shapes import draw_mask
-from faceinpaint_train.batches import Batch, prepared
+from faceinpaint_train.batches import Batch
 
+RATE = 1.5e-3
 STEP, VIEW = 12, 512
 """Frames from one wider view to the next, and pixels of its longer side."""
 SEEN = 0.25
@@ -151,67 +146,8 @@ def make_batch(faces: np.ndarray, plan: LocaliserPlan, step: int, views: Sequenc
 
 
 def loss_of(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy, over all pixels, and a quarter as much over the hardest tenth of each picture."""
-    each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").flatten(1)
+    """Binary cross-entropy, over all pixels, and a quarter as much over the hardest tenth of each picture; `logits` and
+    where it is stamped (bool), (B, 1, S, S) both."""
+    each = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="none").flatten(1)
     hardest = each.topk(each.shape[1] // 10, dim=1).values
     return each.mean() + 0.25 * hardest.mean()
-
-
-def train_localiser(
-    faces: np.ndarray,
-    folder: Path,
-    minutes: float,
-    plan: LocaliserPlan,
-    rate: float = 1.5e-3,
-    steps: int = 0,
-    views: Sequence[np.ndarray] = (),
-) -> Localiser:
-    """Train for `minutes`, or for `steps` where given, on `faces` (N, 218, 178, 3) uint8 and wider
-    `views` (H, W, 3); figures go to `folder`/stats.jsonl.
-
-    Goes on from `folder`/last.ckpt where there is one. Returns the average of the weights.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(plan.seed)
-    net, ema = Localiser().to(memory_format=torch.channels_last), Localiser().eval()
-    ema.load_state_dict(net.state_dict())
-    optimiser = torch.optim.AdamW(net.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    bf16 = resolve_precision("auto", torch.device("cpu")) == torch.bfloat16
-    step, elapsed = 0, 0.0
-    if (folder / "last.ckpt").exists():
-        state = torch.load(folder / "last.ckpt", weights_only=True)
-        net.load_state_dict(state["net"])
-        ema.load_state_dict(state["ema"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, elapsed = state["step"], state["elapsed"]
-    source = prepared(lambda number: make_batch(faces, plan, number, views), step)
-    total: float = 0
-    while (done := step / steps if steps else elapsed / 60 / minutes) < 1:
-        started = time.monotonic()
-        images, masks = next(source)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / 100) * max(0.01, 0.5 * (1 + math.cos(math.pi * done)))
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = net(images.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last))
-        loss = loss_of(logits.float(), masks.float())
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        with torch.no_grad():
-            keep = min(0.998, (step + 1) / (step + 20))
-            torch._foreach_lerp_(list(ema.parameters()), list(net.parameters()), 1 - keep)
-        step += 1
-        elapsed += time.monotonic() - started
-        total += float(loss.detach())
-        if step % 100 == 0:
-            row: dict[str, Any] = {"step": step, "minutes": round(elapsed / 60, 2), "loss": total / 100}
-            with (folder / "stats.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            total = 0
-            state = {"net": net.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict()}
-            part = folder / "last.part"
-            torch.save(state | {"step": step, "elapsed": elapsed}, part)
-            part.replace(folder / "last.ckpt")
-    source.close()
-    return ema

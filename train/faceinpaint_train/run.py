@@ -13,17 +13,22 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
 from faceinpaint_cli.errors import OutputError, UsageError
 from faceinpaint_cli.media.discover import VIDEO_SUFFIXES
 from faceinpaint_cli.models.device import resolve_device
-from faceinpaint_train.batches import make_batch
+from faceinpaint_cli.models.networks.localiser import Localiser
+from faceinpaint_cli.models.networks.video_localiser import VideoLocaliser
+from faceinpaint_train import localiser, video_localiser
+from faceinpaint_train.batches import Batch, make_batch
 from faceinpaint_train.card import write_model
 from faceinpaint_train.distributed import Team, join_team
 from faceinpaint_train.faces import FaceSet, load_faces
-from faceinpaint_train.localiser import LocaliserPlan, train_localiser, wider_views
+from faceinpaint_train.fit import fit
 from faceinpaint_train.recipe import Recipe
 from faceinpaint_train.records import read_stats, save_plot
 from faceinpaint_train.trainer import Progress, Trainer, batch_plan, check_size
@@ -81,12 +86,45 @@ def train_localiser_run(
 
     `folder` gets stats.jsonl, last.ckpt (an interrupted run goes on from it) and localiser.safetensors in half
     precision. Returns the facts of the run."""
+    faces, videos = _faces_and_videos(data, folder, cache)
+    plan, views = localiser.LocaliserPlan(seed=seed), localiser.wider_views(videos)
+
+    def make_batch(step: int) -> Batch:
+        images, masks = localiser.make_batch(faces.train, plan, step, views)
+        return images.float().div_(127.5).sub_(1), masks
+
+    torch.manual_seed(seed)
+    net = fit(Localiser(), make_batch, localiser.loss_of, folder, minutes, localiser.RATE)
+    return _save_localiser(net, folder / "localiser.safetensors", minutes, faces)
+
+
+def train_video_localiser_run(
+    data: Sequence[Path], folder: Path, minutes: float, *, cache: Path | None = None, seed: int = 1
+) -> dict[str, Any]:
+    """Train the video localiser for `minutes` on the CPU, on the videos among `data` and on faces set in motion.
+
+    `folder` gets stats.jsonl, last.ckpt (an interrupted run goes on from it) and video-localiser.safetensors in half
+    precision. Returns the facts of the run. Raises UsageError where there is no video.
+    """
+    faces, videos = _faces_and_videos(data, folder, cache)
+    if not videos:
+        raise UsageError("the video localiser learns from videos: give some among DATA")
+    stock = video_localiser.gather(videos, faces.train, seed)
+    torch.manual_seed(seed)
+    net = fit(VideoLocaliser(), lambda step: video_localiser.make_batch(stock, seed, step), video_localiser.loss_of,
+              folder, minutes, video_localiser.RATE)
+    return _save_localiser(net, folder / "video-localiser.safetensors", minutes, faces)
+
+
+def _faces_and_videos(data: Sequence[Path], folder: Path, cache: Path | None) -> tuple[FaceSet, list[Path]]:
     cv2.setNumThreads(1)
     videos = [path for path in data if path.suffix.lower() in VIDEO_SUFFIXES]
-    faces = load_faces([path for path in data if path not in videos], "auto", cache or folder / "cache")
-    net = train_localiser(faces.train, folder, minutes, LocaliserPlan(seed=seed), views=wider_views(videos))
+    return load_faces([path for path in data if path not in videos], "auto", cache or folder / "cache"), videos
+
+
+def _save_localiser(net: nn.Module, path: Path, minutes: float, faces: FaceSet) -> dict[str, Any]:
     state = {key: value.half().contiguous() for key, value in net.state_dict().items()}
-    save_file(state, folder / "localiser.safetensors", metadata={"format": "faceinpaint-localiser-1"})
+    save_file(state, path, metadata={"format": f"faceinpaint-{path.stem}-1"})
     return {"minutes": minutes, "train": len(faces.train), "left_out": faces.left_out, "stopped": False}
 
 

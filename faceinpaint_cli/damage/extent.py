@@ -9,10 +9,16 @@ much than too little: what is filled without need follows the neighbours too, bu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import cv2
 import numpy as np
 
-from faceinpaint_cli.fill.motion import remainder
+from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow, remainder, warp
+from faceinpaint_cli.models.networks.video_localiser import CELL
 
+MOTION_STEPS = 4
+"""Steps of the motion that the network is shown, for a pixel: up to 32 pixels either way."""
 ROW = 16
 """Height in pixels of the rows that are judged: a macroblock."""
 NOISE = 0.25
@@ -22,6 +28,32 @@ STEP = np.log(1.5)
 ALL = np.log(2.0)
 """All is lost where what is above the step, or all if there is none, differs so many times as much as clean pictures
 do (logarithm)."""
+
+
+def observed(own: Planes, beside: Sequence[Planes]) -> np.ndarray:
+    """What the video localiser is shown of a picture: (CHANNELS, h, w) uint8, a cell for 8 x 8 pixels, h and w rounded
+    up. `beside` are clean pictures near it, the one beside it first; the next tells what clean pictures differ by."""
+    luma, anchor = eight_bit(own[0]), eight_bit(beside[0][0])
+    motion = flow(luma, anchor)
+    along = tuple(warp(eight_bit(plane), motion) for plane in beside[0])
+    usual = remainder(anchor, eight_bit(beside[1][0])) if len(beside) > 1 else np.full_like(anchor, 255)
+    height, width = (-(-side // CELL) for side in luma.shape)
+    no_colour = (np.full((height * 4, width * 4), 128, np.uint8),) * (3 - len(own))
+    parts = [_cells(plane, (height, width), side) for picture in (own, along)
+             for plane, side in zip((*picture, *no_colour), (CELL, CELL // 2, CELL // 2), strict=True)]
+    means = cv2.resize(motion, (width, height), interpolation=cv2.INTER_AREA)
+    steps = np.clip(np.rint(means * MOTION_STEPS) + 128, 0, 255).astype(np.uint8).transpose(2, 0, 1)
+    return np.concatenate([*parts, _cells(usual, (height, width), 2), steps])
+
+
+def _cells(plane: np.ndarray, grid: tuple[int, int], side: int) -> np.ndarray:
+    """A plane at `side` x `side` samples for each cell of `grid` (rows, columns): (side^2, rows, columns) uint8."""
+    rows, columns = grid[0] * side, grid[1] * side
+    plane = eight_bit(plane)
+    if plane.shape[0] > rows or plane.shape[1] > columns:
+        plane = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_AREA)
+    plane = np.pad(plane, ((0, rows - plane.shape[0]), (0, columns - plane.shape[1])), mode="edge")
+    return plane.reshape(grid[0], side, grid[1], side).transpose(1, 3, 0, 2).reshape(side * side, *grid)
 
 
 def lost_part(

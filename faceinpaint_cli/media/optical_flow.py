@@ -1,0 +1,78 @@
+"""Dense motion between planes of two pictures, and what follows from it.
+
+Fields are HW2 float32, in pixels: `field[y, x]` points from a pixel of one picture to where it stands in the other.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+Planes = tuple[np.ndarray, ...]
+"""Y, U, V (HW uint8 or uint16) of one picture, whole coded size."""
+
+
+def eight_bit(luma: np.ndarray) -> np.ndarray:
+    """Luma as uint8, scaled by the depth that its values need."""
+    if luma.dtype == np.uint8:
+        return luma
+    depth = max(9, int(luma.max()).bit_length())
+    return (luma >> (depth - 8)).astype(np.uint8)
+
+
+@lru_cache(maxsize=2)
+def _dis(preset: int) -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow_create(preset)
+
+
+def flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Dense flow (DIS, medium): pixel x of `a` stands at x + flow in `b`; both HW uint8."""
+    return _dis(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(np.ascontiguousarray(a), np.ascontiguousarray(b), None)
+
+
+def quick_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """As `flow`, a few times quicker and not as exact."""
+    return _dis(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(np.ascontiguousarray(a), np.ascontiguousarray(b), None)
+
+
+@lru_cache(maxsize=4)
+def plain_grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Column and row of each pixel, HW float32 both."""
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    return columns, rows
+
+
+def warp(plane: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """Samples of a plane taken where the field points (bicubic, the edge repeated); chroma planes scale it."""
+    height, width = plane.shape
+    field = field.astype(np.float32)
+    if field.shape[:2] != plane.shape:
+        scale = np.array([width / field.shape[1], height / field.shape[0]], np.float32)
+        field = cv2.resize(field, (width, height), interpolation=cv2.INTER_AREA) * scale
+    columns, rows = plain_grid(height, width)
+    return cv2.remap(plane, columns + field[..., 0], rows + field[..., 1], cv2.INTER_CUBIC,
+                     borderMode=cv2.BORDER_REPLICATE)
+
+
+def remainder(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """What is left of the difference of two luma planes after the best motion, in grey levels; all HW uint8."""
+    return left_over(a, b, flow(a, b))
+
+
+def left_over(a: np.ndarray, b: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """As `remainder`, after the motion (HW2 float32) from `a` to `b`."""
+    return cv2.absdiff(a, warp(b, motion))
+
+
+def carried(field: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """The field's values at the places where `along` points."""
+    columns, rows = plain_grid(*field.shape[:2])
+    along = along.astype(np.float32)
+    return cv2.remap(field.astype(np.float32), columns + along[..., 0], rows + along[..., 1], cv2.INTER_LINEAR,
+                     borderMode=cv2.BORDER_REPLICATE)
+
+
+def grown(mask: np.ndarray, side: int) -> np.ndarray:
+    return cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
