@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -169,6 +170,31 @@ def test_resumed_equals_uninterrupted(optimiser, faces, tmp_path):
     for key in ("generator", "discriminator"):
         assert all(torch.equal(v, two["modules"][key][n]) for n, v in one["modules"][key].items())
     assert all(torch.equal(v, two["ema"][n]) for n, v in one["ema"].items())
+
+
+@pytest.mark.slow  # a minute of C++ compiler
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("part", ["coarse", "whole"])
+def test_compiled_is_compiled_and_trains_alike(part, faces, tmp_path):
+    """The part that a recipe trains is what torch.compile gets: the first stage alone never goes by `forward`."""
+    results = []
+    for compiled in (False, True):
+        recipe = small_recipe(f"run.compile={str(compiled).lower()}", f"model.part={part}")
+        counted = torch._dynamo.utils.counters["frames"]["ok"]
+        Trainer(recipe, faces, tmp_path / str(compiled), Team()).run()
+        assert (torch._dynamo.utils.counters["frames"]["ok"] > counted) == compiled
+        results.append(losses(tmp_path / str(compiled)))
+    assert results[1] == pytest.approx(results[0], rel=1e-3)
+
+
+def test_figures_go_to_tensorboard(data, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(small_recipe(), [data], tmp_path / "run", cache=tmp_path / "cache")
+    board = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    shown = [scalar.value for scalar in board.Scalars("loss")]
+    assert shown == pytest.approx(losses(tmp_path / "run"), rel=1e-5) and len(shown) == 6
+    assert "psnr_hole" in board.Tags()["scalars"]
 
 
 def test_resume_with_other_settings_says_which(faces, tmp_path):

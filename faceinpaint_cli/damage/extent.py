@@ -10,13 +10,18 @@ much than too little: what is filled without need follows the neighbours too, bu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
+import torch
 
 from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow, remainder, warp
-from faceinpaint_cli.models.networks.video_localiser import CELL
+from faceinpaint_cli.models.checkpoint import load_bundled
+from faceinpaint_cli.models.networks.video_localiser import CELL, VideoLocaliser
 
+LOST = 0.4
+"""A cell is lost from this probability on."""
 MOTION_STEPS = 4
 """Steps of the motion that the network is shown, for a pixel: up to 32 pixels either way."""
 ROW = 16
@@ -44,6 +49,24 @@ def observed(own: Planes, beside: Sequence[Planes]) -> np.ndarray:
     means = cv2.resize(motion, (width, height), interpolation=cv2.INTER_AREA)
     steps = np.clip(np.rint(means * MOTION_STEPS) + 128, 0, 255).astype(np.uint8).transpose(2, 0, 1)
     return np.concatenate([*parts, _cells(usual, (height, width), 2), steps])
+
+
+@lru_cache(maxsize=1)
+def bundled_localiser() -> VideoLocaliser:
+    return load_bundled(VideoLocaliser(), "video-localiser", "install the package again")
+
+
+@torch.inference_mode()
+def damaged_cells(own: Planes, beside: Sequence[Planes]) -> np.ndarray:
+    """How likely each cell of 8 x 8 pixels of a picture is damaged, (h, w) float32 in [0, 1]; as in `observed`."""
+    logits = bundled_localiser()(torch.from_numpy(observed(own, beside))[None])
+    return torch.sigmoid(logits.float())[0, 0].numpy()
+
+
+def lost_cells(own: Planes, beside: Sequence[Planes]) -> np.ndarray:
+    """HW bool, the pixels of a picture that are lost, by the video localiser; as in `observed`."""
+    lost = (damaged_cells(own, beside) > LOST).repeat(CELL, 0).repeat(CELL, 1)
+    return lost[: own[0].shape[0], : own[0].shape[1]]
 
 
 def _cells(plane: np.ndarray, grid: tuple[int, int], side: int) -> np.ndarray:

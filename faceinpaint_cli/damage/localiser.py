@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib import resources
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from faceinpaint_cli.errors import ModelError
+from faceinpaint_cli.models.checkpoint import load_bundled
 from faceinpaint_cli.models.networks.localiser import Localiser, probability
 
 WORKING_SIDE = 512
@@ -38,15 +34,7 @@ def locate_damage(images: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 @lru_cache(maxsize=1)
 def bundled_localiser() -> Localiser:
-    path = Path(str(resources.files("faceinpaint_cli"))) / "weights" / "localiser.safetensors"
-    if not path.is_file():
-        raise ModelError(f"the localiser's weights are missing at {path}: say what to fill with --mask or --box")
-    net = Localiser()
-    try:
-        net.load_state_dict({key: value.float() for key, value in load_file(path).items()})
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise ModelError(f"{path} is broken ({str(error).splitlines()[0]}): install the package again") from None
-    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return load_bundled(Localiser(), "localiser", "say what to fill with --mask or --box")
 
 
 @torch.inference_mode()

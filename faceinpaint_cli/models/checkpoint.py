@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from faceinpaint_cli.errors import ModelError
@@ -21,6 +21,7 @@ from faceinpaint_cli.models.networks.base import Base
 from faceinpaint_cli.models.registry import build_generator, generator_spec
 
 FORMAT = "faceinpaint-generator-1"
+Net = TypeVar("Net", bound=nn.Module)
 ENDS = ("realism", "fidelity")
 """Suffixes of a bundled pair of weights, at fidelity 0 and 1."""
 
@@ -71,6 +72,19 @@ def bundled_models() -> dict[str, list[Path]]:
         elif read_header(path) is not None:
             found[stem] = [path]
     return found
+
+
+def load_bundled(net: Net, name: str, otherwise: str) -> Net:
+    """`net` with the weights of that name in the package, for evaluation. ModelError where they are missing or broken,
+    which says what to do `otherwise`."""
+    path = Path(str(resources.files("faceinpaint_cli"))) / "weights" / f"{name}.safetensors"
+    if not path.is_file():
+        raise ModelError(f"the weights {path} are missing: {otherwise}")
+    try:
+        net.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise ModelError(f"{path} is broken ({str(error).splitlines()[0]}): install the package again") from None
+    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def read_header(path: Path) -> tuple[str, dict[str, Any]] | None:

@@ -178,7 +178,7 @@ class InPlace:
         if not beside:
             log.warning("%s: nothing to fill the picture at %s from", self._path, self._seconds(time))
             return
-        lost = self._lost(own, onset, [eight_bit(n.planes[0]) for n in beside[:2]])
+        lost = self._lost(own, onset, [n.planes for n in beside[:2]])
         if not lost.any():
             return
         taken = {t for t, _ in past}
@@ -193,10 +193,11 @@ class InPlace:
         overwrite(frame, planes)
         self.mended.append(Mended(self._seconds(time), how, float(lost.mean())))
 
-    def _lost(self, own: Planes, onset: Onset, beside: Sequence[np.ndarray]) -> np.ndarray:
+    def _lost(self, own: Planes, onset: Onset, beside: Sequence[Planes]) -> np.ndarray:
         """HW bool: what looks lost, and what the decoder says that it made up."""
         row = CODED_ROW[self._codec]
-        lost = lost_part(eight_bit(own[0]), beside[0], beside[1] if len(beside) > 1 else None, row,
+        beside8 = [eight_bit(p[0]) for p in beside]
+        lost = lost_part(eight_bit(own[0]), beside8[0], beside8[1] if len(beside8) > 1 else None, row,
                          self._codec in RESUME)
         if onset.concealed:
             height, width = lost.shape

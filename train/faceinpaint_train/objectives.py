@@ -48,6 +48,10 @@ class Objective:
         self.modules[name] = module
         return module
 
+    def compile(self) -> None:
+        """Let torch.compile make the generator's code; its weights keep their names."""
+        self.generator.compile()
+
     def add_optimiser(self, name: str, modules: Sequence[nn.Module], judge: bool = False) -> None:
         """AdamW over the parameters of `modules`; with optimiser.name "muon" the generator's filters go to Muon."""
         o = self.recipe["optimiser"]
@@ -109,7 +113,7 @@ class Paired(Objective):
         if trained is None:
             raise ModelError(f"generator {recipe['model']['name']!r} has no part {self.part!r}: set model.part=whole")
         self.generator.requires_grad_(False)
-        trained.requires_grad_(True)
+        self.trained = trained.requires_grad_(True)
         self.add_optimiser("generator", [trained])
         self.discriminator: nn.Module | None = None
         if recipe["discriminator"]["name"]:
@@ -121,6 +125,10 @@ class Paired(Objective):
             path = self.loss["perceptual_weights"]
             network = losses.PerceptualVgg16(Path(path) if path else None, self.loss["perceptual_layers"])
             self.perceptual = network.to(team.device, memory_format=torch.channels_last)
+
+    def compile(self) -> None:
+        """The part that is trained alone: the first stage is called on its own, not by way of the whole network."""
+        self.trained.compile()
 
     def predict(self, net: nn.Module, shown: Tensor, mask: Tensor) -> Tensor:
         """At the resolution of the part that is trained."""

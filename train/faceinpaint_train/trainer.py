@@ -53,7 +53,7 @@ class Trainer:
         self.average.load_state_dict(net.state_dict())
         self.plan = batch_plan(recipe, team)
         if recipe["run"]["compile"]:
-            net.compile()
+            self.objective.compile()
         self.step, self.elapsed, self.best, self.stop = 0, 0.0, -math.inf, False
         self.sums: dict[str, float] = {}  # of the figures since they were last written, over `counted` steps
         self.counted = 0
