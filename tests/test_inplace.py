@@ -11,7 +11,7 @@ import pytest
 from media_factory import decoded, encode, scene
 
 from faceinpaint_cli.damage.evidence import diagnose
-from faceinpaint_cli.damage.extent import lost_part, step_up
+from faceinpaint_cli.damage.extent import lost_part, lost_rows, step_up
 from faceinpaint_cli.fill.motion import Lost
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_nal import length_size
@@ -171,13 +171,16 @@ def test_where_the_ratio_steps_up() -> None:
 
 
 def test_the_lost_part_is_seen() -> None:
-    own, anchor, earlier = (scene(i, 192, 176) for i in (2, 1, 0))
-    hurt = own.copy()
-    hurt[90:] = np.random.default_rng(1).integers(0, 255, hurt[90:].shape)
-    lost = lost_part(hurt, anchor, earlier, 16, False)
-    assert lost[80:].all() and not lost[:16].any()
-    assert not lost_part(own, anchor, earlier, 16, False).any()
-    band = own.copy()
+    own, anchor, earlier = ((scene(i, 192, 176),) for i in (2, 1, 0))
+    hurt = own[0].copy()
+    hurt[96:] = np.random.default_rng(1).integers(0, 255, (6, 11)).repeat(16, 0).repeat(16, 1)
+    lost = lost_part((hurt,), [anchor, earlier], 16)
+    assert lost[96:].all() and not lost[:64].any()
+    assert not lost_part(own, [anchor, earlier], 16).any()
+    slightly = own[0].copy()
+    slightly[150:170, 20:60] += 9  # too little for the network to be sure of
+    assert lost_part((slightly,), [anchor], 16).shape == slightly.shape
+    band = own[0].copy()
     band[64:80] = 255 - band[64:80]
-    rows = np.flatnonzero(lost_part(band, anchor, earlier, 16, True).any(1))
+    rows = np.flatnonzero(lost_rows((band,), [anchor, earlier]).any(1))
     assert rows.min() in (48, 64) and rows.max() < 112

@@ -30,7 +30,8 @@ def clip(tmp_path_factory):
 
 
 @pytest.mark.parametrize("coding", ["hevc", "vp9", "mjpeg", "mpeg2"])
-def test_samples_are_hit_pictures_and_whole_ones(clip, tmp_path, coding):
+def test_samples_are_hit_pictures_and_whole_ones(clip, tmp_path, monkeypatch, coding):
+    monkeypatch.setattr(video_localiser, "REDUCED", (1,))
     coded = encode(clip_frames(clip, SIZE), coding, SIZE, tmp_path / "coded.mkv")
     assert len(coded.pictures) == len(coded.packets) == 30
     found = list(samples(coded, 24, random.Random(1)))
@@ -38,6 +39,9 @@ def test_samples_are_hit_pictures_and_whole_ones(clip, tmp_path, coding):
     assert all(d.shape == (12, 16) and d.dtype == np.uint8 for _, d in found)
     hit = sum(bool((d > 4 * SEEN).any()) for _, d in found)
     assert 0 < hit < 24
+    other = [tuple(255 - plane for plane in coded.pictures[i]) for i in (3, 2)]
+    monkeypatch.setattr(video_localiser, "REDUCED", (2,))
+    assert all(d.shape == (6, 8) for _, d in samples(coded, 6, random.Random(1), other))
 
 
 def test_a_still_face_is_set_in_motion():
@@ -59,7 +63,8 @@ def test_loss_counts_what_is_plainly_damaged_most():
     assert loss_of(wrong_of_faint, mixed) < 0.2 * loss_of(wrong_of_plain, mixed)
 
 
-def test_a_short_run_learns(clip, tmp_path):
+def test_a_short_run_learns(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(video_localiser, "REDUCED", (1,))
     coded = encode(clip_frames(clip, SIZE), "hevc", SIZE, tmp_path / "coded.mkv")
     stock = list(samples(coded, 16, random.Random(3)))
     net = fit(VideoLocaliser(), lambda step: make_batch(stock, 1, step, count=8), loss_of, tmp_path, 0, 3e-3, steps=40)

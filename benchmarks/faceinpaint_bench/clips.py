@@ -46,7 +46,7 @@ CODECS = {
     "h264-gop16": Coding("libx264", _X264, 16),
     "h264-gop16-nob": Coding("libx264", _X264 | _NO_B, 16),
     "hevc-gop16": Coding("libx265", _X265, 16),
-    "mpeg2": Coding("mpeg2video", {"qscale": "5", "threads": "1"}),
+    "mpeg2": Coding("mpeg2video", {"qscale": "5", "threads": "1", "strict": "experimental"}),
     "mjpeg": Coding("mjpeg", {"qscale": "4", "threads": "1"}),
     "vp9": Coding("libvpx-vp9", {"crf": "31", "b": "0", "deadline": "realtime", "cpu-used": "7", "threads": "1"}),
     "av1": Coding("libsvtav1", {"crf": "35", "preset": "10", "svtav1-params": "lp=1"}),

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 
@@ -30,6 +30,9 @@ from faceinpaint_cli.media.h264_nal import length_size, split
 from faceinpaint_cli.media.planes import plane_array
 from faceinpaint_cli.media.video_index import open_video, video_stream
 
+if TYPE_CHECKING:
+    from faceinpaint_cli.damage.watch import Watch
+
 log = logging.getLogger(__name__)
 
 SILENT_CODECS = frozenset(("hevc", "vp9", "vp8", "av1", "mjpeg"))
@@ -38,6 +41,8 @@ ONE_FRAME_EACH = frozenset(("h264", "hevc", "mpeg1video", "mpeg2video", "mjpeg",
 """Codecs whose packets each give a frame, if they have a time (others have packets that show nothing)."""
 UNFILTERED = {"skip_loop_filter": "all"}
 """Nothing that is read from a stream hangs on its pictures being smoothed; in H.264 that is a quarter of the work."""
+WATCHED = frozenset(("hevc",))
+"""Codecs whose pictures are looked at: their decoders read on in what is damaged, and what is seen can be mended."""
 SURVEYED_BYTES = 4096
 """Enough of a packet to reach its first slice header past parameter sets and supplemental information."""
 
@@ -201,6 +206,8 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
     corrupt: set[int] = set()
     undecoded: set[int] = set()
     broken = False
+    order: dict[int, int] = {}
+    watch = _watch(order) if codec in WATCHED else None
 
     def packets() -> Iterator[av.Packet]:
         try:
@@ -215,6 +222,8 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
         if packet is not None:
             survey.pictures.append(CodedPicture(number, packet.pts, packet.dts, packet.duration or 0,
                                                 packet.is_keyframe, packet.is_discard))
+            if packet.pts is not None:
+                order[packet.pts] = number
             if packet.is_corrupt:
                 survey.sign(number, "container says corrupt")
             if sets is not None:
@@ -231,13 +240,35 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
                 shown.add(frame.pts)
                 if frame.is_corrupt:
                     corrupt.add(frame.pts)
+                if watch is not None:
+                    watch.see(frame)
                 if codec == "hevc" and _ends_in_nothing(frame):
                     undecoded.add(frame.pts)
     _read_signs(survey, codec, shown, corrupt, broken)
     for picture in survey.pictures:  # later ones only show what they refer to
         if picture.keyframe and picture.pts in undecoded:
             survey.sign(picture.index, "its end was never decoded")
+    for number in _first_seen([order[time] for time in watch.hit] if watch else [], survey):
+        survey.sign(number, "looks damaged")
     return survey
+
+
+def _first_seen(hit: Iterable[int], survey: _Survey) -> list[int]:
+    """Of pictures that look damaged those that nothing else explains: no sign stands at an earlier picture of their
+    group, nor, for a keyframe, at the group before, from which it then only differs."""
+    groups, found = _groups(survey.pictures), []
+    for number in hit:
+        place = next(i for i, group in enumerate(groups) if group.first <= number < group.last)
+        first = groups[max(0, place - 1)].first if number == groups[place].first else groups[place].first
+        if not any(first <= sign < number for sign in survey.signs):
+            found.append(number)
+    return found
+
+
+def _watch(order: dict[int, int]) -> Watch:
+    from faceinpaint_cli.damage.watch import Watch  # with OpenCV, for which a clean file need not wait
+
+    return Watch(order)
 
 
 def _ends_in_nothing(frame: av.VideoFrame) -> bool:

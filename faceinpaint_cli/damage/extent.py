@@ -1,10 +1,11 @@
 """Which part of a hit picture is not its own, where the decoder does not say: found by looking.
 
-Up to the first lost byte a picture is as it should be, and follows its neighbour along some motion; from there on
-it does not. Row by row, what remains after the best motion is compared with what remains between clean pictures;
-lost is all from the first row of blocks on from which the ratio is higher by `STEP` than above it. That is rather too
-much than too little: what is filled without need follows the neighbours too, but what is left damaged spreads.
-(Three clips in HEVC, PSNR over their damaged pictures: 44.4 dB; with the split of least squares 41.3; all lost 43.2.)
+Up to the first lost byte a picture is as it should be, and follows its neighbour along some motion; from there on it
+does not. The video localiser says where, cell by cell, and what stands below the first row of blocks with such cells is
+lost too: that is rather too much than too little, for what is filled without need follows the neighbours as well, but
+what is left damaged spreads. Where it finds next to nothing, rows are compared by what remains after the best motion.
+(PSNR over damaged pictures of 15 clips, rows alone and with the network: HEVC 25.2 and 25.7 dB, 30 runs; Motion JPEG
+32.4 and 32.8, 60 runs; MPEG-4 30.9 and 31.1, 30 runs.)
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow, remainde
 from faceinpaint_cli.models.checkpoint import load_bundled
 from faceinpaint_cli.models.networks.video_localiser import CELL, VideoLocaliser
 
-LOST = 0.4
-"""A cell is lost from this probability on."""
+LOST, BEGINS, FEWEST = 0.2, 0.3, 2
+"""A cell is lost from the first probability on; the lost part begins in the first row of blocks with so many cells of
+at least the second."""
+SOMETHING = 0.02
+"""A hit picture has lost at least so much of its area: where the network finds less, it does not see it."""
 MOTION_STEPS = 4
 """Steps of the motion that the network is shown, for a pixel: up to 32 pixels either way."""
 ROW = 16
@@ -63,10 +67,30 @@ def damaged_cells(own: Planes, beside: Sequence[Planes]) -> np.ndarray:
     return torch.sigmoid(logits.float())[0, 0].numpy()
 
 
-def lost_cells(own: Planes, beside: Sequence[Planes]) -> np.ndarray:
-    """HW bool, the pixels of a picture that are lost, by the video localiser; as in `observed`."""
-    lost = (damaged_cells(own, beside) > LOST).repeat(CELL, 0).repeat(CELL, 1)
-    return lost[: own[0].shape[0], : own[0].shape[1]]
+def lost_part(own: Planes, beside: Sequence[Planes], unit: int) -> np.ndarray:
+    """HW bool, the pixels of a hit picture that are lost; `own` and `beside` as in `observed`, `unit` the height of a
+    row of coded blocks in pixels."""
+    likely = damaged_cells(own, beside)
+    lost, step = likely > LOST, unit // CELL
+    if lost.mean() < SOMETHING:
+        now, usual = _rows_of(own, beside)
+        return _from_row(ROW * step_up(np.log((now + NOISE) / (usual + NOISE)), unit // ROW), own)
+    begins = (np.count_nonzero(likely[row : row + step] > BEGINS) >= FEWEST for row in range(0, len(lost), step))
+    first = next((row for row, many in enumerate(begins) if many), len(lost))
+    pixels = lost.repeat(CELL, 0).repeat(CELL, 1)[: own[0].shape[0], : own[0].shape[1]]
+    return pixels | _from_row(first * unit, own)
+
+
+def _from_row(first: int, own: Planes) -> np.ndarray:
+    return np.broadcast_to((np.arange(own[0].shape[0]) >= first)[:, None], own[0].shape).copy()
+
+
+def reduced(picture: Planes, times: int) -> Planes:
+    """The planes of a picture, so many times smaller, HW uint8."""
+    if times == 1:
+        return picture
+    return tuple(cv2.resize(eight_bit(plane), None, fx=1 / times, fy=1 / times, interpolation=cv2.INTER_AREA)
+                 for plane in picture)
 
 
 def _cells(plane: np.ndarray, grid: tuple[int, int], side: int) -> np.ndarray:
@@ -79,22 +103,21 @@ def _cells(plane: np.ndarray, grid: tuple[int, int], side: int) -> np.ndarray:
     return plane.reshape(grid[0], side, grid[1], side).transpose(1, 3, 0, 2).reshape(side * side, *grid)
 
 
-def lost_part(
-    own: np.ndarray, anchor: np.ndarray, earlier: np.ndarray | None, unit: int, resumes: bool
-) -> np.ndarray:
-    """HW bool, the rows of `own` that are lost; all arguments luma, HW uint8. `anchor` is its neighbour, `earlier` a
-    clean picture beside that, if there is one, as a measure of what clean pictures differ by. `unit` is the height
-    of a row of coded blocks in pixels; `resumes`: the stream can be read again from the next row on (MPEG-1, 2)."""
-    now = _differences(own, anchor)
-    usual = np.ones_like(now) if earlier is None else _differences(anchor, earlier)
+def lost_rows(own: Planes, beside: Sequence[Planes]) -> np.ndarray:
+    """HW bool, the rows of blocks of a hit picture that are lost, where each row of the stream can be read again
+    (MPEG-1, 2); as in `observed`."""
+    now, usual = _rows_of(own, beside)
     ratio = np.log((now + NOISE) / (usual + NOISE))
-    lost = np.zeros(own.shape, bool)
-    if resumes:
-        bad = ratio > max(0.0, float(np.median(ratio))) + ALL
-        rows = bad | np.roll(bad, 1) & (np.arange(len(bad)) > 0)
-        return np.repeat(rows, ROW)[: own.shape[0], None] | lost
-    lost[ROW * step_up(ratio, unit // ROW) :] = True
-    return lost
+    bad = ratio > max(0.0, float(np.median(ratio))) + ALL
+    rows = bad | (np.roll(bad, 1) & (np.arange(len(bad)) > 0))
+    return np.repeat(rows, ROW)[: own[0].shape[0], None] | np.zeros(own[0].shape, bool)
+
+
+def _rows_of(own: Planes, beside: Sequence[Planes]) -> tuple[np.ndarray, np.ndarray]:
+    """What each row of blocks differs by from the picture beside, and what clean pictures differ by there."""
+    luma, anchor, *earlier = (eight_bit(picture[0]) for picture in (own, *beside[:2]))
+    now = _differences(luma, anchor)
+    return now, _differences(anchor, earlier[0]) if earlier else np.ones_like(now)
 
 
 def step_up(ratio: np.ndarray, unit: int) -> int:

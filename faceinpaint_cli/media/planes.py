@@ -91,6 +91,11 @@ def plane_array(frame: av.VideoFrame, index: int, dtype: type = np.uint8) -> np.
     return lines.view(dtype)[:, : _samples(frame, index)]
 
 
+def luma_array(frame: av.VideoFrame) -> np.ndarray:
+    """The first plane of a frame, HW uint8 or uint16; a view."""
+    return plane_array(frame, 0, np.uint16 if _wide(frame) else np.uint8)
+
+
 def planes_of(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
     """Copies of a frame's planes, HW uint8 or uint16."""
     dtype = np.uint16 if _wide(frame) else np.uint8

@@ -215,11 +215,9 @@ def _pictures(now: _Seen, torn: Planes, group: Sequence[Numbered], number: int) 
     """The hit picture as something to fill, in two ways: with what its data gave as one of the guesses at the rest, and
     with the picture before instead."""
     time = next(packet.pts for place, packet in group if place == number)
-    anchor = eight_bit(now.before[0].planes[0])
-    if time is None or torn[0].shape != anchor.shape:
+    if time is None or torn[0].shape != now.before[0].planes[0].shape:
         return []
-    earlier = eight_bit(now.before[1].planes[0]) if len(now.before) > 1 else None
-    lost = lost_part(eight_bit(torn[0]), anchor, earlier, SUPERBLOCK, resumes=False)
+    lost = lost_part(torn, [n.planes for n in now.before], SUPERBLOCK)
     if not lost.any():
         return []
     after = [n for n in now.follows[:1] if n.planes[0].shape == lost.shape]

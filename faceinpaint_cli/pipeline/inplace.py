@@ -21,7 +21,7 @@ import av
 import numpy as np
 
 from faceinpaint_cli.damage.evidence import Diagnosis, Onset
-from faceinpaint_cli.damage.extent import lost_part
+from faceinpaint_cli.damage.extent import lost_part, lost_rows
 from faceinpaint_cli.fill.motion import Lost, Neighbour
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_nal import length_size
@@ -196,9 +196,7 @@ class InPlace:
     def _lost(self, own: Planes, onset: Onset, beside: Sequence[Planes]) -> np.ndarray:
         """HW bool: what looks lost, and what the decoder says that it made up."""
         row = CODED_ROW[self._codec]
-        beside8 = [eight_bit(p[0]) for p in beside]
-        lost = lost_part(eight_bit(own[0]), beside8[0], beside8[1] if len(beside8) > 1 else None, row,
-                         self._codec in RESUME)
+        lost = lost_rows(own, beside) if self._codec in RESUME else lost_part(own, beside, row)
         if onset.concealed:
             height, width = lost.shape
             across, down = -(-width // row), -(-height // row)

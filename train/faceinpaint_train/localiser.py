@@ -27,14 +27,15 @@ SEEN = 0.25
 @dataclass(frozen=True)
 class LocaliserPlan:
     """What is learned from: pictures of one of `sizes` pixels, each batch its own, `count` of 256 pixels or as many
-    larger or smaller ones as cost the same; the share `clean` untouched, the share `reduced` stamped at twice the size
-    and then reduced, as large photographs are looked at; the share `soft` of the stamps with a soft rim; the share
-    `scenes` parts of wider views, where there are some."""
+    larger or smaller ones as cost the same; the share `clean` untouched, the share `twice` of the others stamped two
+    times; the share `reduced` stamped at twice the size and then reduced, as large photographs are looked at; the share
+    `soft` of the stamps with a soft rim; the share `scenes` parts of wider views, where there are some."""
 
     sizes: Sequence[int] = (160, 192, 256, 384)
     count: int = 10
     seed: int = 1
     clean: float = 0.45
+    twice: float = 0.25
     reduced: float = 0.3
     soft: float = 0.5
     scenes: float = 0.25
@@ -127,12 +128,14 @@ def make_batch(faces: np.ndarray, plan: LocaliserPlan, step: int, views: Sequenc
         wide = len(views) > 0 and rng.random() < plan.scenes
         picture = photograph(views[rng.integers(len(views))] if wide else faces[index], side, rng)
         mask = np.zeros(picture.shape[:2], bool)
-        if rng.random() >= plan.clean:
-            mask = draw_mask(side, side, rng, plan.shapes)
+        stamps = 0 if rng.random() < plan.clean else 1 + (rng.random() < plan.twice)
+        for _ in range(stamps):
+            hole = draw_mask(side, side, rng, plan.shapes)
             foreign = len(views) > 0 and rng.random() < 0.5
             other = views[rng.integers(len(views))] if foreign else faces[rng.integers(len(faces))]
-            stamped = stamp(picture, mask, rng, plan.patches, [_other_light(photograph(other, side, rng), rng)])
-            picture, mask = _soft_rim(picture, stamped, mask, rng) if rng.random() < plan.soft else (stamped, mask)
+            stamped = stamp(picture, hole, rng, plan.patches, [_other_light(photograph(other, side, rng), rng)])
+            picture, hole = _soft_rim(picture, stamped, hole, rng) if rng.random() < plan.soft else (stamped, hole)
+            mask |= hole
         if side != size:
             picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
             mask = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > SEEN

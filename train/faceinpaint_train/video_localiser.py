@@ -3,7 +3,8 @@
 A clip is encoded in several ways. For each sample one packet of a group is damaged, bytes deleted or bits flipped, and
 the group decoded up to it: the packets before are whole, so the pictures beside it are clean, as they are where a
 repaired picture is put back into the decoder's loop. Pictures that were not hit, fast motion and cuts among them, are
-samples too.
+samples too, and whole pictures beside hit ones: after damage that was not seen, the next keyframe is the one that looks
+different.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from faceinpaint_cli.damage.extent import observed
+from faceinpaint_cli.damage.extent import observed, reduced
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
@@ -32,11 +33,11 @@ from faceinpaint_cli.models.networks.video_localiser import CELL
 from faceinpaint_cli.synthesis.bitstream import Corruption, packet_damage
 from faceinpaint_train.batches import Batch
 
+_X265 = "log-level=none:pools=1:frame-threads=1"
 CODINGS: dict[str, tuple[str, dict[str, str], int]] = {
-    "hevc": ("libx265", {"crf": "26", "x265-params": "log-level=none:pools=1:frame-threads=1"}, 16),
-    "hevc, no B": ("libx265", {"crf": "22", "x265-params": "log-level=none:pools=1:frame-threads=1:bframes=0"}, 24),
-    "hevc, coarse": ("libx265", {"crf": "34", "preset": "fast",
-                                 "x265-params": "log-level=none:pools=1:frame-threads=1"}, 16),
+    "hevc": ("libx265", {"crf": "26", "x265-params": _X265}, 16),
+    "hevc, no B": ("libx265", {"crf": "22", "x265-params": f"{_X265}:bframes=0:wpp=0"}, 24),
+    "hevc, coarse": ("libx265", {"crf": "34", "preset": "fast", "x265-params": _X265}, 16),
     "vp9": ("libvpx-vp9", {"crf": "31", "b": "0", "deadline": "realtime", "cpu-used": "7", "threads": "1"}, 16),
     "mjpeg": ("mjpeg", {"qscale": "4", "threads": "1"}, 1),
     "h264": ("libx264", {"crf": "23", "threads": "1"}, 16),
@@ -51,6 +52,12 @@ BESIDE = 8
 """Pictures decoded before a hit one, of which the nearest in time stand beside it."""
 RATE, COUNT, EACH = 2e-3, 16, 60
 """Learning rate, samples of a batch, and samples of each coding of a clip."""
+HIT, HIT_BESIDE = 0.7, 0.1
+"""Shares of samples that are hit, and that are whole and stand beside a hit one."""
+CUT, MOVED, FAR = 0.1, 0.15, 12
+"""Shares of samples beside which stand pictures of another clip, or pictures from up to so many earlier."""
+REDUCED = (1, 1, 1, 2, 2, 3)
+"""How many times smaller a sample is made, as pictures are that are watched."""
 SEEN = 1.0
 """A cell is damaged from this mean difference on, in grey levels of luma or of a chroma plane."""
 
@@ -132,22 +139,32 @@ def encode(frames: Iterator[np.ndarray], coding: str, size: tuple[int, int], tar
                      pictures)
 
 
-def samples(coded: Coded, count: int, rng: random.Random) -> Iterator[Sample]:
+def samples(coded: Coded, count: int, rng: random.Random, others: Sequence[Planes] = ()) -> Iterator[Sample]:
     """`count` samples: what is observed (CHANNELS, h, w) uint8 and by how many grey levels each cell differs from what
-    it should be (h, w) uint8; one in four was not hit."""
+    it should be (h, w) uint8. `others` are two pictures of another clip, for cuts."""
     with open_video(coded.path) as container:
         stream = video_stream(container, coded.path)
         while count:
             number = rng.randrange(1, len(coded.packets))
-            if number not in coded.pictures:
+            far = rng.randrange(2, FAR) if rng.random() < MOVED else 0
+            beside = _beside(coded, number, far)
+            if number not in coded.pictures or not beside:
                 continue
-            hit = rng.random() < 0.75
-            own = _decoded(coded, stream, number, _damaged(coded, stream, number, rng)) if hit \
-                else coded.pictures[number]
-            beside = _beside(coded, number)
-            if own is None or not beside or own[0].shape != beside[0][0].shape:
+            own: Planes | None = coded.pictures[number]
+            pictures = [coded.pictures[i] for i in beside]
+            kind = rng.random()
+            if kind < HIT:
+                own = _decoded(coded, stream, number, _damaged(coded, stream, number, rng))
+            elif kind < HIT + HIT_BESIDE:
+                hit = _decoded(coded, stream, beside[0], _damaged(coded, stream, beside[0], rng))
+                pictures = [hit or pictures[0], *pictures[1:]]
+            if others and rng.random() < CUT:
+                pictures = list(others)
+            if own is None or own[0].shape != pictures[0][0].shape:
                 continue
-            yield observed(own, beside), cell_difference(own, coded.pictures[number])
+            times = rng.choice(REDUCED)
+            own, truth, *pictures = (reduced(p, times) for p in (own, coded.pictures[number], *pictures))
+            yield observed(own, pictures), cell_difference(own, truth)
             count -= 1
 
 
@@ -175,14 +192,14 @@ def _decoded(coded: Coded, stream: av.VideoStream, number: int, data: bytes) -> 
     return None
 
 
-def _beside(coded: Coded, number: int) -> list[Planes]:
-    """The pictures that stand beside a hit one when it is mended: the nearest two before it in time, then those after,
-    of those decoded before it."""
+def _beside(coded: Coded, number: int, far: int) -> list[int]:
+    """The numbers of the pictures that stand beside a hit one when it is mended: of those decoded before it the nearest
+    two before it in time, then the nearest two after it. With `far` those decoded so much earlier, for fast motion."""
     time = coded.times[number]
-    near = [i for i in range(max(0, number - BESIDE), number) if i in coded.pictures]
+    near = [i for i in range(max(0, number - far - BESIDE), number - far) if i in coded.pictures]
     before = sorted((i for i in near if coded.times[i] < time), key=lambda i: -coded.times[i])[:2]
     behind = sorted((i for i in near if coded.times[i] > time), key=lambda i: coded.times[i])[:2]
-    return [coded.pictures[i] for i in before + behind]
+    return before + behind
 
 
 def cell_difference(own: Planes, truth: Planes) -> np.ndarray:
@@ -199,6 +216,7 @@ def gather(videos: Sequence[Path], faces: np.ndarray, seed: int, each: int = EAC
     """`each` samples of every coding of every video, and of as many faces set in motion as there are videos."""
     numbers, rng = np.random.default_rng(seed), random.Random(seed)
     found: list[Sample] = []
+    others: dict[tuple[int, int], list[Planes]] = {}
     sources: list[Path | np.ndarray] = [*videos, *(faces[i] for i in numbers.integers(0, len(faces), len(videos)))]
     with tempfile.TemporaryDirectory() as folder:
         for number, source in enumerate(sources):
@@ -208,7 +226,8 @@ def gather(videos: Sequence[Path], faces: np.ndarray, seed: int, each: int = EAC
                     else moving_face(source, numbers, size, FRAMES)
                 coded = encode(frames, coding, size, Path(folder) / f"{number}-{place}.mkv")
                 if len(coded.packets) > BESIDE:
-                    found += samples(coded, each, rng)
+                    found += samples(coded, each, rng, others.get(size, ()))
+                others[size] = list(coded.pictures.values())[-2:]
                 coded.path.unlink()
     return found
 

@@ -1,0 +1,106 @@
+"""Pictures that look damaged although their decoder said nothing, found while a stream is decoded anyway.
+
+An HEVC decoder reads on in what is left of a slice and seldom notices. So each picture is compared with the one before
+it, on a few of its samples, which costs next to nothing; where some part has changed far more than before, the video
+localiser looks at it. The first damaged picture that is shown need not be the one that was hit: of those shown soon
+after that look damaged beside the same clean pictures, it is the one that was decoded first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import av
+import cv2
+import numpy as np
+
+from faceinpaint_cli.media.optical_flow import Planes, eight_bit
+from faceinpaint_cli.media.planes import luma_array, planes_of
+
+THIN, BLOCK = 8, 8
+"""Every so many samples one is compared, in blocks of so many of these."""
+CHANGED, TIMES = 4.0, 2.0
+"""A block has changed suddenly where it differs from the picture before by so many grey levels, and by so many times
+what it and the blocks around it differed by one picture earlier."""
+MOST = 0.85
+"""Where a larger share of the blocks has changed suddenly it is a cut."""
+SURE, LEAST_AREA = 0.95, 0.05
+"""A picture looks damaged where so large a share of it is damaged with this probability: of 93 looks at pictures of 15
+clean clips one gave 0.036, the others 0.01 or less. The next picture must look damaged as well."""
+SIDE, MOST_REDUCED = 400, 3
+"""Pictures are looked at reduced to about so many pixels, by whole numbers up to so much."""
+LOOKS, FRAMES_A_LOOK = 4, 20
+"""Pictures that may be looked at from the start, and for how many shown another one may be: where all moves, looking at
+all would take longer than decoding."""
+REACH = 8
+"""Pictures after the first damaged one of which one may have been hit instead."""
+
+
+class Watch:
+    """Sees the frames of one stream in order of display. `hit` are the times of pictures that were damaged.
+
+    `order` is the number of each picture in order of decoding, by time; it may grow while frames come.
+    """
+
+    def __init__(self, order: Mapping[int, int]) -> None:
+        self.hit: list[int] = []
+        self._order = order
+        self._last: deque[tuple[av.VideoFrame, np.ndarray]] = deque(maxlen=2)
+        self._change: np.ndarray | None = None
+        self._clean: list[Planes] = []
+        self._shown = self._looked = 0
+        self._left = 0
+        self._quiet = False
+
+    def see(self, frame: av.VideoFrame) -> None:
+        thin = eight_bit(luma_array(frame)[::THIN, ::THIN]).astype(np.int16)
+        if frame.pts not in self._order or (self._last and self._last[-1][1].shape != thin.shape):
+            self._last.clear()
+            return
+        self._shown += 1
+        sudden = self._sudden(thin) and self._looked < LOOKS + self._shown // FRAMES_A_LOOK
+        if self._left:
+            self._follow(frame)
+        elif self._quiet:  # what follows is damaged as well, up to the next keyframe, which then looks changed
+            self._quiet = not frame.key_frame
+        elif sudden and len(self._last) == 2:
+            self._clean = [planes_of(last) for last, _ in reversed(self._last)]
+            if self._looks_damaged(frame):
+                self.hit.append(frame.pts)
+                self._left, self._quiet = REACH, True
+        self._last.append((frame, thin))
+
+    def _follow(self, frame: av.VideoFrame) -> None:
+        """See a picture shown soon after one that looks damaged."""
+        assert frame.pts is not None
+        first, earlier = self._left == REACH, self._order[frame.pts] < self._order[self.hit[-1]]
+        damaged = (first or earlier) and self._looks_damaged(frame)
+        if damaged and earlier:
+            self.hit[-1] = frame.pts
+        self._left -= 1
+        if first and not damaged:  # damage would have spread
+            self.hit.pop()
+        if (first and not damaged) or (frame.key_frame and not (damaged and earlier)):
+            self._left, self._quiet = 0, False
+
+    def _sudden(self, thin: np.ndarray) -> bool:
+        """Whether a part of the picture has changed suddenly."""
+        before, self._change = self._change, None
+        if not self._last:
+            return False
+        difference = np.abs(thin - self._last[-1][1]).astype(np.float32)
+        blocks = tuple(-(-side // BLOCK) for side in reversed(thin.shape))
+        self._change = cv2.resize(difference, blocks, interpolation=cv2.INTER_AREA)
+        if before is None:
+            return False
+        usual = cv2.dilate(before, np.ones((3, 3), np.uint8))
+        return 0 < float(((self._change > CHANGED) & (self._change > TIMES * usual)).mean()) < MOST
+
+    def _looks_damaged(self, frame: av.VideoFrame) -> bool:
+        from faceinpaint_cli.damage.extent import damaged_cells, reduced  # a clean file need not wait for torch
+
+        self._looked += 1
+        times = min(MOST_REDUCED, -(-max(frame.width, frame.height) // SIDE))
+        own, *clean = (reduced(picture, times) for picture in (planes_of(frame), *self._clean))
+        return float((damaged_cells(own, clean) > SURE).mean()) > LEAST_AREA

@@ -1,0 +1,82 @@
+"""Damage that a decoder does not tell of, found by looking, and mended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media_factory import decoded, encode, scene
+
+from faceinpaint_cli.damage import evidence
+from faceinpaint_cli.damage.evidence import diagnose
+from faceinpaint_cli.damage.extent import damaged_cells, lost_part, reduced
+from faceinpaint_cli.media.planes import planes_of
+from faceinpaint_cli.pipeline.inplace import InPlace
+from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
+
+SIZE = (192, 320)
+HEVC = {"x265-params": "keyint=20:min-keyint=20:scenecut=0:log-level=none:pools=1:frame-threads=1"}
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9)))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("watch")
+    return encode(folder / "clean.mp4", "libx265", (scene(i, *SIZE) for i in range(40)), 20, options=HEVC)
+
+
+def test_damage_without_a_word_is_seen(tmp_path, monkeypatch):
+    """A keyframe that is hit spreads to all of its group, and an HEVC decoder may say nothing of it."""
+    clip = encode(tmp_path / "clean.mp4", "libx265", (scene(i / 4, *SIZE) for i in range(40)), 20, options=HEVC)
+    clean, seen = decoded(clip), 0
+    for seed in range(200):
+        damaged = tmp_path / "damaged.mp4"
+        done = corrupt(clip, damaged, Corruption("bscv", seed=seed, position=0.6, bytes=600, fraction=0.05), tmp_path)
+        hits = [h.picture for h in done.hits]
+        if 20 not in hits or 0 in hits:
+            continue
+        with monkeypatch.context() as patch:
+            patch.setattr(evidence, "WATCHED", frozenset())
+            assert not any(o.packet == 20 for g in diagnose(damaged).groups for o in g.onsets), "the decoder tells"
+        onset = next(o for g in diagnose(damaged).groups for o in g.onsets if o.packet == 20)
+        assert onset.signs == ("looks damaged",)
+        with av.open(str(damaged)) as container:
+            loop = InPlace(diagnose(damaged), container.streams.video[0])
+            packets = (p for p in container.demux(container.streams.video[0]) if p.size)
+            shown = {f.pts: planes_of(f)[0] for f in loop.frames(packets, 0, [], lambda place, error: None)}
+        plain, last = decoded(damaged), sorted(clean)[20:]
+        before = np.mean([psnr(clean[t][0], plain[t][0]) for t in last])
+        assert np.mean([psnr(clean[t][0], shown[t]) for t in last]) > before + 10
+        seen += 1
+        if seen == 2:
+            return
+    raise AssertionError("no such damage")
+
+
+def test_motion_and_cuts_are_no_damage(clip, tmp_path):
+    assert not diagnose(clip).damaged
+    fast = encode(tmp_path / "fast.mp4", "libx265", (scene(7 * i, *SIZE) for i in range(30)), 20, options=HEVC)
+    assert not diagnose(fast).damaged
+    cut = (scene(i, *SIZE) if i < 13 else 255 - scene(3 * i + 40, *SIZE)[:, ::-1] for i in range(30))
+    assert not diagnose(encode(tmp_path / "cut.mp4", "libx265", cut, 20, options=HEVC)).damaged
+
+
+def test_what_is_not_its_own_is_seen():
+    grey = np.full((96, 160), 128, np.uint8)
+    own, *beside = [(scene(i, *SIZE), grey, grey) for i in (2, 1, 0)]
+    assert damaged_cells(own, beside).shape == (24, 40)
+    assert damaged_cells(own, beside).mean() < 0.02
+    hurt = own[0].copy()
+    hurt[96:] = np.random.default_rng(1).integers(0, 255, (6, 20)).repeat(16, 0).repeat(16, 1)
+    for picture, clean in (((hurt, grey, grey), beside), ((hurt,), [p[:1] for p in beside])):
+        likely = damaged_cells(picture, clean)
+        assert likely[13:].mean() > 0.8 > 0.1 > likely[:10].mean()
+    small = damaged_cells(reduced((hurt, grey, grey), 2), [reduced(p, 2) for p in beside])
+    assert small.shape == (12, 20) and small[7:].mean() > 0.7 > 0.2 > small[:4].mean()
+    deep = tuple(plane.astype(np.uint16) * 4 for plane in (hurt, grey, grey))
+    assert lost_part(deep, [tuple(p.astype(np.uint16) * 4 for p in c) for c in beside], 16)[100:].all()
