@@ -12,7 +12,7 @@ import pytest
 import torch
 from faceinpaint_train import run, video_localiser
 from faceinpaint_train.fit import fit
-from faceinpaint_train.video_localiser import SEEN, clip_frames, encode, loss_of, make_batch, moving_face, samples
+from faceinpaint_train.video_localiser import SEEN, Mix, clip_frames, encode, loss_of, make_batch, moving_face, samples
 from media_factory import make_clip
 from PIL import Image
 from safetensors.torch import load_file
@@ -30,18 +30,18 @@ def clip(tmp_path_factory):
 
 
 @pytest.mark.parametrize("coding", ["hevc", "vp9", "mjpeg", "mpeg2"])
-def test_samples_are_hit_pictures_and_whole_ones(clip, tmp_path, monkeypatch, coding):
-    monkeypatch.setattr(video_localiser, "REDUCED", (1,))
+def test_samples_are_hit_pictures_and_whole_ones(clip, tmp_path, coding):
     coded = encode(clip_frames(clip, SIZE), coding, SIZE, tmp_path / "coded.mkv")
     assert len(coded.pictures) == len(coded.packets) == 30
-    found = list(samples(coded, 24, random.Random(1)))
+    found = list(samples(coded, 24, random.Random(1), mix=Mix(reduced=(1,))))
     assert all(o.shape == (CHANNELS, 12, 16) and o.dtype == np.uint8 for o, _ in found)
     assert all(d.shape == (12, 16) and d.dtype == np.uint8 for _, d in found)
     hit = sum(bool((d > 4 * SEEN).any()) for _, d in found)
     assert 0 < hit < 24
     other = [tuple(255 - plane for plane in coded.pictures[i]) for i in (3, 2)]
-    monkeypatch.setattr(video_localiser, "REDUCED", (2,))
-    assert all(d.shape == (6, 8) for _, d in samples(coded, 6, random.Random(1), other))
+    cut = list(samples(coded, 6, random.Random(1), other, Mix(hit=0, beside_hit=0, cut=1, reduced=(2,))))
+    assert all(d.shape == (6, 8) and not d.any() for _, d in cut)
+    assert all(np.abs(o[:64].astype(int) - o[96:160]).mean() > 20 for o, _ in cut), "another clip stands beside them"
 
 
 def test_a_still_face_is_set_in_motion():
@@ -63,10 +63,9 @@ def test_loss_counts_what_is_plainly_damaged_most():
     assert loss_of(wrong_of_faint, mixed) < 0.2 * loss_of(wrong_of_plain, mixed)
 
 
-def test_a_short_run_learns(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(video_localiser, "REDUCED", (1,))
+def test_a_short_run_learns(clip, tmp_path):
     coded = encode(clip_frames(clip, SIZE), "hevc", SIZE, tmp_path / "coded.mkv")
-    stock = list(samples(coded, 16, random.Random(3)))
+    stock = list(samples(coded, 16, random.Random(3), mix=Mix(reduced=(1,))))
     net = fit(VideoLocaliser(), lambda step: make_batch(stock, 1, step, count=8), loss_of, tmp_path, 0, 3e-3, steps=40)
     seen, difference = make_batch(stock, 1, 10_000, count=8)
     with torch.inference_mode():

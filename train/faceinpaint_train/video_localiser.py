@@ -52,18 +52,30 @@ BESIDE = 8
 """Pictures decoded before a hit one, of which the nearest in time stand beside it."""
 RATE, COUNT, EACH = 2e-3, 16, 60
 """Learning rate, samples of a batch, and samples of each coding of a clip."""
-HIT, HIT_BESIDE = 0.7, 0.1
-"""Shares of samples that are hit, and that are whole and stand beside a hit one."""
-CUT, MOVED, FAR = 0.1, 0.15, 12
-"""Shares of samples beside which stand pictures of another clip, or pictures from up to so many earlier."""
-REDUCED = (1, 1, 1, 2, 2, 3)
-"""How many times smaller a sample is made, as pictures are that are watched."""
+FAR = 12
+"""Pictures that "moved" ones are apart at most, besides what they are anyway."""
 SEEN = 1.0
 """A cell is damaged from this mean difference on, in grey levels of luma or of a chroma plane."""
 
 
 Sample: TypeAlias = tuple[np.ndarray, np.ndarray]
 """What is observed (CHANNELS, h, w) uint8, and by how much each cell differs from what it should be (h, w) uint8."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What samples are: the share `hit`, and `beside_hit` whole and beside a hit one; of all the share `cut` beside
+    pictures of another clip, and `moved` beside pictures from longer before, for fast motion. `reduced`: how many times
+    smaller a sample is made, one at random, as pictures are that are watched."""
+
+    hit: float = 0.7
+    beside_hit: float = 0.1
+    cut: float = 0.1
+    moved: float = 0.15
+    reduced: Sequence[int] = (1, 1, 1, 2, 2, 3)
+
+
+DEFAULT = Mix()
 
 
 @dataclass(frozen=True)
@@ -139,30 +151,31 @@ def encode(frames: Iterator[np.ndarray], coding: str, size: tuple[int, int], tar
                      pictures)
 
 
-def samples(coded: Coded, count: int, rng: random.Random, others: Sequence[Planes] = ()) -> Iterator[Sample]:
+def samples(coded: Coded, count: int, rng: random.Random, others: Sequence[Planes] = (),
+            mix: Mix = DEFAULT) -> Iterator[Sample]:
     """`count` samples: what is observed (CHANNELS, h, w) uint8 and by how many grey levels each cell differs from what
     it should be (h, w) uint8. `others` are two pictures of another clip, for cuts."""
     with open_video(coded.path) as container:
         stream = video_stream(container, coded.path)
         while count:
             number = rng.randrange(1, len(coded.packets))
-            far = rng.randrange(2, FAR) if rng.random() < MOVED else 0
+            far = rng.randrange(2, FAR) if rng.random() < mix.moved else 0
             beside = _beside(coded, number, far)
             if number not in coded.pictures or not beside:
                 continue
             own: Planes | None = coded.pictures[number]
             pictures = [coded.pictures[i] for i in beside]
             kind = rng.random()
-            if kind < HIT:
+            if kind < mix.hit:
                 own = _decoded(coded, stream, number, _damaged(coded, stream, number, rng))
-            elif kind < HIT + HIT_BESIDE:
+            elif kind < mix.hit + mix.beside_hit:
                 hit = _decoded(coded, stream, beside[0], _damaged(coded, stream, beside[0], rng))
                 pictures = [hit or pictures[0], *pictures[1:]]
-            if others and rng.random() < CUT:
+            if others and rng.random() < mix.cut:
                 pictures = list(others)
             if own is None or own[0].shape != pictures[0][0].shape:
                 continue
-            times = rng.choice(REDUCED)
+            times = rng.choice(mix.reduced)
             own, truth, *pictures = (reduced(p, times) for p in (own, coded.pictures[number], *pictures))
             yield observed(own, pictures), cell_difference(own, truth)
             count -= 1
