@@ -27,7 +27,8 @@ from faceinpaint_cli.damage.watch import LEAST_AREA, SURE
 def main(clips: tuple[Path, ...], each: int) -> None:
     """A table in Markdown."""
     hit, whole = Mix(hit=1, cut=0, moved=0, reduced=(1,)), Mix(hit=0, beside_hit=0.3, cut=0.3, moved=0.3, reduced=(2,))
-    click.echo("| coding | precision | recall | recall, weighed | whole ones that look damaged |\n|---|---|---|---|---|")
+    click.echo("| coding | precision | recall | recall, weighed | whole ones that look damaged |")
+    click.echo("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for coding in CODINGS:
             found: list[Sample] = []

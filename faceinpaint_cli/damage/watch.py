@@ -30,7 +30,7 @@ SURE, LEAST_AREA = 0.95, 0.05
 clean clips one gave 0.036, the others 0.01 or less. The next picture must look damaged as well."""
 SIDE, MOST_REDUCED = 400, 3
 """Pictures are looked at reduced to about so many pixels, by whole numbers up to so much."""
-LOOKS, FRAMES_A_LOOK = 4, 20
+LOOKS, FRAMES_A_LOOK = 3, 40
 """Pictures that may be looked at from the start, and for how many shown another one may be: where all moves, looking at
 all would take longer than decoding."""
 REACH = 8
