@@ -22,6 +22,11 @@ LEAST_AREA = 0.0004
 """... and only from this share of the picture on: a false alarm costs more than a speck that stays."""
 
 
+LARGE, THICK, EDGE, SURE_INSIDE = 0.01, 0.6, 3, 0.965
+"""A region of this share of the picture, of which so much is farther from its edge than so many pixels, must be as sure
+as that all over there: of a large thing that only looks pasted on, such as a flower, one half may well be."""
+
+
 def locate_damage(images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Soft maps (H, W) float32 in [0, 1] of what is stamped over, for pictures (H, W, 3) uint8 RGB of any size.
 
@@ -62,7 +67,11 @@ def sure_regions(soft: np.ndarray) -> np.ndarray:
     keep[labels[[0, 0, -1, -1], [0, -1, 0, -1]]] = False
     for index in np.flatnonzero(keep):
         x, y, w, h = stats[index, :4]
-        inside = np.sort(soft[y : y + h, x : x + w][labels[y : y + h, x : x + w] == index])
+        region, likely = labels[y : y + h, x : x + w] == index, soft[y : y + h, x : x + w]
+        inside = np.sort(likely[region])
         keep[index] = inside[len(inside) // 2 :].mean() >= SURE
+        core = cv2.distanceTransform(np.pad(region, 1).astype(np.uint8), cv2.DIST_C, 3)[1:-1, 1:-1] > EDGE
+        if len(inside) >= LARGE * soft.size and core.sum() >= THICK * len(inside):
+            keep[index] &= likely[core].mean() >= SURE_INSIDE
     keep[0] = False
     return np.where(keep[labels], soft, 0).astype(np.float32)
