@@ -11,13 +11,19 @@ from media_factory import decoded, encode, scene
 
 from faceinpaint_cli.damage import evidence
 from faceinpaint_cli.damage.evidence import diagnose
-from faceinpaint_cli.damage.extent import damaged_cells, lost_part, reduced
+from faceinpaint_cli.damage.extent import damaged_cells, lost_part
+from faceinpaint_cli.media.optical_flow import reduced
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.pipeline.inplace import InPlace
 from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
 
 SIZE = (192, 320)
 HEVC = {"x265-params": "keyint=20:min-keyint=20:scenecut=0:log-level=none:pools=1:frame-threads=1"}
+
+
+def halved(own, *beside):
+    smaller = [tuple(reduced(plane, 2) for plane in picture) for picture in (own, *beside)]
+    return smaller[0], smaller[1:]
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -76,7 +82,7 @@ def test_what_is_not_its_own_is_seen():
     for picture, clean in (((hurt, grey, grey), beside), ((hurt,), [p[:1] for p in beside])):
         likely = damaged_cells(picture, clean)
         assert likely[13:].mean() > 0.8 > 0.1 > likely[:10].mean()
-    small = damaged_cells(reduced((hurt, grey, grey), 2), [reduced(p, 2) for p in beside])
+    small = damaged_cells(*halved((hurt, grey, grey), *beside))
     assert small.shape == (12, 20) and small[7:].mean() > 0.7 > 0.2 > small[:4].mean()
     deep = tuple(plane.astype(np.uint16) * 4 for plane in (hurt, grey, grey))
     assert lost_part(deep, [tuple(p.astype(np.uint16) * 4 for p in c) for c in beside], 16)[100:].all()

@@ -85,14 +85,6 @@ def _from_row(first: int, own: Planes) -> np.ndarray:
     return np.broadcast_to((np.arange(own[0].shape[0]) >= first)[:, None], own[0].shape).copy()
 
 
-def reduced(picture: Planes, times: int) -> Planes:
-    """The planes of a picture, so many times smaller, HW uint8."""
-    if times == 1:
-        return picture
-    return tuple(cv2.resize(eight_bit(plane), None, fx=1 / times, fy=1 / times, interpolation=cv2.INTER_AREA)
-                 for plane in picture)
-
-
 def _cells(plane: np.ndarray, grid: tuple[int, int], side: int) -> np.ndarray:
     """A plane at `side` x `side` samples for each cell of `grid` (rows, columns): (side^2, rows, columns) uint8."""
     rows, columns = grid[0] * side, grid[1] * side

@@ -22,7 +22,7 @@ LEAST_AREA = 0.0004
 """... and only from this share of the picture on: a false alarm costs more than a speck that stays."""
 
 
-LARGE, THICK, EDGE, SURE_INSIDE = 0.01, 0.6, 3, 0.965
+LARGE, THICK, EDGE, SURE_INSIDE = 0.01, 0.6, 3, 0.95
 """A region of this share of the picture, of which so much is farther from its edge than so many pixels, must be as sure
 as that all over there: of a large thing that only looks pasted on, such as a flower, one half may well be."""
 

@@ -22,6 +22,13 @@ def eight_bit(luma: np.ndarray) -> np.ndarray:
     return (luma >> (depth - 8)).astype(np.uint8)
 
 
+def reduced(plane: np.ndarray, times: int) -> np.ndarray:
+    """A plane so many times smaller, HW uint8."""
+    if times == 1:
+        return eight_bit(plane)
+    return cv2.resize(eight_bit(plane), None, fx=1 / times, fy=1 / times, interpolation=cv2.INTER_AREA)
+
+
 @lru_cache(maxsize=2)
 def _dis(preset: int) -> cv2.DISOpticalFlow:
     return cv2.DISOpticalFlow_create(preset)

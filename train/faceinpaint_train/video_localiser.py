@@ -24,9 +24,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from faceinpaint_cli.damage.extent import observed, reduced
+from faceinpaint_cli.damage.extent import observed
 from faceinpaint_cli.media import tolerant
-from faceinpaint_cli.media.optical_flow import Planes
+from faceinpaint_cli.media.optical_flow import Planes, reduced
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.models.networks.video_localiser import CELL
@@ -176,7 +176,8 @@ def samples(coded: Coded, count: int, rng: random.Random, others: Sequence[Plane
             if own is None or own[0].shape != pictures[0][0].shape:
                 continue
             times = rng.choice(mix.reduced)
-            own, truth, *pictures = (reduced(p, times) for p in (own, coded.pictures[number], *pictures))
+            own, truth, *pictures = (tuple(reduced(plane, times) for plane in picture)
+                                     for picture in (own, coded.pictures[number], *pictures))
             yield observed(own, pictures), cell_difference(own, truth)
             count -= 1
 
