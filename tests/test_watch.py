@@ -46,6 +46,7 @@ def test_damage_without_a_word_is_seen(tmp_path, monkeypatch):
         hits = [h.picture for h in done.hits]
         if 20 not in hits or 0 in hits:
             continue
+        plain = decoded(damaged)
         with monkeypatch.context() as patch:
             patch.setattr(evidence, "WATCHED", frozenset())
             assert not any(o.packet == 20 for g in diagnose(damaged).groups for o in g.onsets), "the decoder tells"
@@ -55,13 +56,27 @@ def test_damage_without_a_word_is_seen(tmp_path, monkeypatch):
             loop = InPlace(diagnose(damaged), container.streams.video[0])
             packets = (p for p in container.demux(container.streams.video[0]) if p.size)
             shown = {f.pts: planes_of(f)[0] for f in loop.frames(packets, 0, [], lambda place, error: None)}
-        plain, last = decoded(damaged), sorted(clean)[20:]
+        last = sorted(clean)[20:]
         before = np.mean([psnr(clean[t][0], plain[t][0]) for t in last])
         assert np.mean([psnr(clean[t][0], shown[t]) for t in last]) > before + 10
         seen += 1
         if seen == 2:
             return
     raise AssertionError("no such damage")
+
+
+def test_a_whole_keyframe_after_damage_is_left_alone(tmp_path):
+    """Where the first keyframe was hit, unseen, the next one looks changed: it must not be filled from the damage."""
+    clip = encode(tmp_path / "clean.mp4", "libx265", (scene(i / 4, *SIZE) for i in range(40)), 20, options=HEVC)
+    looked = 0
+    for seed in range(200):
+        damaged = tmp_path / "damaged.mp4"
+        done = corrupt(clip, damaged, Corruption("bscv", seed=seed, position=0.6, bytes=600, fraction=0.026), tmp_path)
+        if [h.picture for h in done.hits] != [0]:
+            continue
+        assert not any(o.packet == 20 for g in diagnose(damaged).groups for o in g.onsets)
+        looked += 1
+    assert looked
 
 
 def test_motion_and_cuts_are_no_damage(clip, tmp_path):
