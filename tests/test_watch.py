@@ -36,13 +36,18 @@ def clip(tmp_path_factory) -> Path:
     return encode(folder / "clean.mp4", "libx265", (scene(i, *SIZE) for i in range(40)), 20, options=HEVC)
 
 
-def test_damage_without_a_word_is_seen(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("slow")
+    return encode(folder / "clean.mp4", "libx265", (scene(i / 4, *SIZE) for i in range(40)), 20, options=HEVC)
+
+
+def test_damage_without_a_word_is_seen(slow, tmp_path, monkeypatch):
     """A keyframe that is hit spreads to all of its group, and an HEVC decoder may say nothing of it."""
-    clip = encode(tmp_path / "clean.mp4", "libx265", (scene(i / 4, *SIZE) for i in range(40)), 20, options=HEVC)
-    clean, seen = decoded(clip), 0
+    clean, seen = decoded(slow), 0
     for seed in range(200):
         damaged = tmp_path / "damaged.mp4"
-        done = corrupt(clip, damaged, Corruption("bscv", seed=seed, position=0.6, bytes=600, fraction=0.05), tmp_path)
+        done = corrupt(slow, damaged, Corruption("bscv", seed=seed, position=0.6, bytes=600, fraction=0.05), tmp_path)
         hits = [h.picture for h in done.hits]
         if 20 not in hits or 0 in hits:
             continue
@@ -65,13 +70,12 @@ def test_damage_without_a_word_is_seen(tmp_path, monkeypatch):
     raise AssertionError("no such damage")
 
 
-def test_a_whole_keyframe_after_damage_is_left_alone(tmp_path):
+def test_a_whole_keyframe_after_damage_is_left_alone(slow, tmp_path):
     """Where the first keyframe was hit, unseen, the next one looks changed: it must not be filled from the damage."""
-    clip = encode(tmp_path / "clean.mp4", "libx265", (scene(i / 4, *SIZE) for i in range(40)), 20, options=HEVC)
     looked = 0
     for seed in range(200):
         damaged = tmp_path / "damaged.mp4"
-        done = corrupt(clip, damaged, Corruption("bscv", seed=seed, position=0.6, bytes=600, fraction=0.026), tmp_path)
+        done = corrupt(slow, damaged, Corruption("bscv", seed=seed, position=0.6, bytes=600, fraction=0.026), tmp_path)
         if [h.picture for h in done.hits] != [0]:
             continue
         assert not any(o.packet == 20 for g in diagnose(damaged).groups for o in g.onsets)

@@ -94,13 +94,14 @@ def run_video(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterabl
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    lpips = metrics.Lpips(config.lpips) if config.lpips else None
     rows: list[dict[str, Any]] = []
     work = [(p, c, b) for p in paths for c in codecs for b in branches]
     with tempfile.TemporaryDirectory() as scratch:
         for number, (path, codec, branch) in enumerate(watch(work, len(work))):
             folder = Path(scratch) / str(number)
             folder.mkdir()
-            rows += _measure(path, codec, branch, methods, config, folder)
+            rows += _measure(path, codec, branch, methods, config, folder, lpips)
     means = _means(rows)
     return {
         "protocol": {
@@ -115,7 +116,7 @@ def run_video(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterabl
 
 
 def _measure(path: Path, codec: str, branch: str, methods: list[str], config: BenchConfig,
-             folder: Path) -> list[dict[str, Any]]:
+             folder: Path, lpips: metrics.Lpips | None) -> list[dict[str, Any]]:
     """The rows of one damaged clip."""
     clip, damaged, mask = folder / "clip.mp4", folder / "damaged.mp4", folder / "mask.mkv"
     encode(path, codec, clip, config.frames)
@@ -137,7 +138,6 @@ def _measure(path: Path, codec: str, branch: str, methods: list[str], config: Be
             error = error.replace(f"{folder}/", "")
             rows[name] |= {"n": 0, "failed": [{"name": f"{path.name} {codec} {branch}", "error": error}]}
     steps = {m: STEPS[m]() for m in methods if m in STEPS}
-    lpips = metrics.Lpips(config.lpips) if config.lpips else None
     for name, row in _compare(done.reference, damaged, steps, outputs, lpips).items():
         rows[name] |= row
     return list(rows.values())

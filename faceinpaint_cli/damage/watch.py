@@ -97,7 +97,7 @@ class Watch:
 
     def _is_hit(self, frame: av.VideoFrame) -> bool:
         """Whether a picture that looks damaged is: a keyframe looks so as well where all before it is, unseen. What a
-        decoder makes of garbage has steps where blocks meet: for 25 such keyframes, 6 of them whole, that told."""
+        decoder makes of garbage has steps where blocks meet: for 25 such keyframes, 7 of them whole, that told."""
         return not frame.key_frame or _steps(luma_array(frame)) > _steps(self._clean[0][0])
 
     def _sudden(self, thin: np.ndarray) -> bool:

@@ -83,7 +83,6 @@ class Coded:
     """One clip in one coding: its packets in order of decoding, and the picture of each, undamaged, by packet."""
 
     path: Path
-    codec: str
     packets: list[bytes]
     times: list[int]
     starts: list[int]
@@ -147,8 +146,7 @@ def encode(frames: Iterator[np.ndarray], coding: str, size: tuple[int, int], tar
         by_time = {f.pts: planes_of(f) for f in shown}
         pictures = {i: by_time[t] for i, t in enumerate(times) if t in by_time}
         starts = [i for i, p in enumerate(packets) if p.is_keyframe]
-        return Coded(target, stream.codec_context.codec.canonical_name, [bytes(p) for p in packets], times, starts,
-                     pictures)
+        return Coded(target, [bytes(p) for p in packets], times, starts, pictures)
 
 
 def samples(coded: Coded, count: int, rng: random.Random, others: Sequence[Planes] = (),
@@ -247,8 +245,8 @@ def gather(videos: Sequence[Path], faces: np.ndarray, seed: int, each: int = EAC
 
 
 def make_batch(stock: Sequence[Sample], seed: int, step: int, count: int = COUNT) -> Batch:
-    """Batch `step`: samples of one size; observed (B, CHANNELS, h, w) uint8 and cells'
-    differences (B, 1, h, w) uint8."""
+    """Batch `step`: samples of one size; what is observed (B, CHANNELS, h, w) uint8 and how much each cell differs
+    (B, 1, h, w) uint8."""
     rng = np.random.default_rng([seed, step])
     shape = stock[rng.integers(len(stock))][1].shape
     alike = [s for s in stock if s[1].shape == shape]
