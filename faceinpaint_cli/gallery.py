@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -18,10 +19,14 @@ from faceinpaint_cli.types import Job
 THUMBNAIL = 320
 """Longer side of the pictures in the page, in pixels."""
 
+LEAST_MARK = 0.3
+"""Percent of a strip's width: a single frame of a long video must be seen."""
+
 HEAD = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>faceinpaint</title><style>
 body{font:15px/1.4 system-ui,sans-serif;margin:1em auto;max-width:1040px;padding:0 .6em;color:#222;background:#fafafa}
 figure{margin:0 0 1.2em}figcaption{word-break:break-all;margin-bottom:.3em}
+.strip{display:flex;gap:2px}.strip img{flex:1;min-width:0}svg{display:block;width:100%;height:14px;margin-top:2px}
 .row{display:flex;gap:4px}.row img{width:33%;height:auto;object-fit:contain;background:#ddd}
 </style><h1>faceinpaint: before, mask, after</h1>
 """
@@ -54,7 +59,24 @@ class Gallery:
         images = "".join(f'<img loading="lazy" src="{_data_url(p)}">' for p in pictures)
         name = html.escape(str(job.relative)) + (f", frame {frame}" if job.kind == "video" else "")
         share = f"{mask.mean():.1%} filled" if mask.any() else "no damage"
-        row = f'<figure><figcaption>{name}: {share}</figcaption><div class="row">{images}</div></figure>\n'
+        self._write(f'<figure><figcaption>{name}: {share}</figcaption><div class="row">{images}</div></figure>\n')
+
+    def add_strip(self, job: Job, pictures: Sequence[np.ndarray], damaged: np.ndarray, seconds: float) -> None:
+        """Add a row for a whole video: `pictures` (HWC uint8 RGB) evenly through it, and under them red where frames
+        (bool each) were damaged or masked."""
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], damaged.astype(np.int8), [0]])))
+        step = seconds / max(1, len(damaged))
+        marks = "".join(
+            f'<rect x="{100 * a / len(damaged):.3f}" width="{max(LEAST_MARK, 100 * (b - a) / len(damaged)):.3f}" '
+            f'height="14" fill="#d22"><title>{a * step:.2f} s to {b * step:.2f} s</title></rect>'
+            for a, b in edges.reshape(-1, 2))
+        images = "".join(f'<img loading="lazy" src="{_data_url(p)}">' for p in pictures)
+        said = f"{html.escape(str(job.relative))}: {seconds:.2f} s, {damaged.sum()} of {len(damaged)} frames damaged"
+        self._write(f'<figure><figcaption>{said}</figcaption><div class="strip">{images}</div>'
+                    f'<svg viewBox="0 0 100 14" preserveAspectRatio="none"><rect width="100" height="14" fill="#bbb"/>'
+                    f'{marks}</svg></figure>\n')
+
+    def _write(self, row: str) -> None:
         with self._lock:
             self._file.write(row)
 

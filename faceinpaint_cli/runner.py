@@ -76,7 +76,7 @@ def _gallery(path: Path, stack: ExitStack) -> Show:
     """What adds pictures to the HTML report, which is closed with `stack`."""
     from faceinpaint_cli.gallery import Gallery
 
-    return stack.enter_context(Gallery(path)).add
+    return stack.enter_context(Gallery(path))
 
 
 def plan(pending: Sequence[Job], skipped: Sequence[Job], config: RunConfig) -> dict[str, Any]:

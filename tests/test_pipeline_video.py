@@ -23,6 +23,19 @@ from faceinpaint_cli.types import Job, JobResult
 DAMAGED = range(9, 13)  # in the second of three groups of eight frames
 
 
+class Shown:
+    """What a report is given."""
+
+    def __init__(self) -> None:
+        self.pictures: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add(self, job, frame, before, mask, after) -> None:
+        self.pictures.append((frame, before, mask, after))
+
+    def add_strip(self, job, pictures, damaged, seconds) -> None:
+        self.strip = (pictures, damaged, seconds)
+
+
 def run(source: Path, output: Path, damaged=DAMAGED, size=None, progress=None, **settings) -> JobResult:
     """Repair with a mask video whose frames in `damaged` mark a moving box."""
     settings.setdefault("method", "telea")
@@ -212,12 +225,12 @@ def test_preview_shows_before_mask_after(tmp_path):
 def test_seen_pictures_go_to_the_report(tmp_path):
     source = make_clip(tmp_path / "a.mp4", audio=None)
     masks = make_mask_video(tmp_path / "m.mkv", masks_for(24, (96, 80), DAMAGED))
-    shown = []
-    config = RunConfig(method="telea", mask=str(masks))
-    stages = Stages(config, lambda job, number, before, mask, after: shown.append((number, mask.any(), before, after)))
-    repair_video(Job(source, tmp_path / "out.mp4", "video", Path("a.mp4")), config, stages, None)
-    assert [s[0] for s in shown] == list(DAMAGED)
-    assert all(s[1] and (s[2] != s[3]).any() for s in shown)
+    config, shown = RunConfig(method="telea", mask=str(masks)), Shown()
+    repair_video(Job(source, tmp_path / "out.mp4", "video", Path("a.mp4")), config, Stages(config, shown), None)
+    assert [s[0] for s in shown.pictures] == list(DAMAGED)
+    assert all(mask.any() and (before != after).any() for _, before, mask, after in shown.pictures)
+    pictures, damaged, seconds = shown.strip
+    assert len(pictures) == 12 and np.flatnonzero(damaged).tolist() == list(DAMAGED) and seconds == 24 / 25
 
 
 # --- going on
@@ -411,14 +424,15 @@ def broken(tmp_path: Path, *numbers: int) -> Path:
 def test_damage_is_found_and_mended_and_clean_groups_are_copied(tmp_path):
     source, output = broken(tmp_path, 10), tmp_path / "out.mp4"
     config = RunConfig(preset="ultrafast")
-    shown = []
-    stages = Stages(config, lambda job, number, before, mask, after: shown.append(number))
-    result = repair_video(Job(source, output, "video", Path(source.name)), config, stages, None)
+    shown = Shown()
+    result = repair_video(Job(source, output, "video", Path(source.name)), config, Stages(config, shown), None)
     assert result.method == "in-loop" and result.audit["ok"], result.audit
     assert result.frames == 24 and 1 <= result.frames_damaged <= 8
     assert result.audit["render"] == "smart" and result.audit["frames_copied"] == 16
     assert result.audit["damage"]["damaged"] and result.audit["damage"]["mended"]
-    assert shown and set(shown) <= set(range(8, 16))
+    numbers = [number for number, *_ in shown.pictures]
+    assert numbers and set(numbers) <= set(range(8, 16))
+    assert set(np.flatnonzero(shown.strip[1])) <= set(range(8, 16))
     assert_same_file_around(source, output)
     p, q = video_packets(source), video_packets(output)
     assert p[:8] == q[:8] and p[16:] == q[16:] and p[10] != q[10]

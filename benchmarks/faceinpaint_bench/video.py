@@ -47,6 +47,7 @@ class Sums:
     ssim: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
     lpips: list[float] = field(default_factory=list)
     worse: list[bool] = field(default_factory=list)
+    exact: list[bool] = field(default_factory=list)
     flicker: list[float] = field(default_factory=list)
     last: np.ndarray | None = None
 
@@ -79,6 +80,8 @@ class Sums:
                 found["ssim" + name] = float(np.average(values, weights=weights))
         if self.worse:
             found["worse"] = float(np.mean(self.worse))
+        if self.exact:
+            found["exact"] = float(np.mean(self.exact))
         if self.lpips:
             found["lpips_damaged"] = float(np.mean(self.lpips))
         found["warping_error"] = float(np.mean(self.flicker)) if self.flicker else None
@@ -167,6 +170,9 @@ def _compare(reference: Path, damaged: Path, steps: dict[str, Step], outputs: di
         results |= {name: file.at(at, near, truth) for name, file in repaired.items()}
         for name, result in results.items():
             sums[name].add(result, truth, mask, motion)
+        if not np.array_equal(shown, truth):
+            for name, result in results.items():
+                sums[name].exact.append(np.array_equal(result, truth))
         if mask.any():
             concealment = metrics.psnr(shown, truth, mask)
             features = lpips.features(truth) if lpips else []

@@ -20,6 +20,7 @@ _listening = threading.Lock()
 _CONCEALED = re.compile(r"concealing (\d+) DC, (\d+) AC, (\d+) MV errors")
 _FIRST_ERROR = re.compile(r"(?:error while decoding MB|damaged at|Frame at) (\d+) (\d+)")
 """H.264's words, and those of MPEG-1, 2 and 4."""
+_UNREAD = re.compile(r"bytestream (-?\d+)")
 _HARMLESS = ("no frame!", "co located POCs unavailable")
 
 
@@ -30,6 +31,8 @@ class Messages:
     concealed: int | None = None
     first_error: tuple[int, int] | None = None
     """Column and row of the macroblock."""
+    unread: int | None = None
+    """Bytes of the slice behind the place of that error, where the decoder says so (H.264 with CABAC)."""
     errors: list[str] = field(default_factory=list)
 
 
@@ -74,6 +77,8 @@ def _understood(lines: list[tuple[int, str, str]]) -> Messages:
             said.concealed = (said.concealed or 0) + max(int(n) for n in concealed.groups())
         elif place and said.first_error is None:
             said.first_error = int(place.group(1)), int(place.group(2))
+            unread = _UNREAD.search(text)
+            said.unread = int(unread.group(1)) if unread else None
         if level <= av_logging.ERROR and not text.startswith(_HARMLESS):
             said.errors.append(text)
     return said

@@ -15,6 +15,7 @@ import av
 import cv2
 import numpy as np
 
+from faceinpaint_cli.damage.blocks import block_steps
 from faceinpaint_cli.media.optical_flow import Planes, eight_bit, left_over, quick_flow, reduced
 from faceinpaint_cli.media.planes import luma_array, planes_of
 
@@ -98,7 +99,7 @@ class Watch:
     def _is_hit(self, frame: av.VideoFrame) -> bool:
         """Whether a picture that looks damaged is: a keyframe looks so as well where all before it is, unseen. What a
         decoder makes of garbage has steps where blocks meet: for 25 such keyframes, 7 of them whole, that told."""
-        return not frame.key_frame or _steps(luma_array(frame)) > _steps(self._clean[0][0])
+        return not frame.key_frame or block_steps(luma_array(frame)) > block_steps(self._clean[0][0])
 
     def _sudden(self, thin: np.ndarray) -> bool:
         """Whether a part of the picture has changed suddenly."""
@@ -126,16 +127,6 @@ class Watch:
         own, *clean = (tuple(reduced(plane, _times(frame)) for plane in picture)
                        for picture in (planes_of(frame), *self._clean))
         return float((damaged_cells(own, clean) > SURE).mean()) > LEAST_AREA
-
-
-def _steps(luma: np.ndarray) -> float:
-    """By how many grey levels more neighbours differ across the edges of 8 x 8 blocks than within them, in the mean."""
-    picture, total = eight_bit(luma).astype(np.float32), 0.0
-    for axis in (0, 1):
-        difference = np.abs(np.diff(picture, axis=axis))
-        across = np.arange(difference.shape[axis]) % 8 == 7
-        total += float(difference.compress(across, axis).mean() - difference.compress(~across, axis).mean())
-    return total
 
 
 def _times(frame: av.VideoFrame) -> int:

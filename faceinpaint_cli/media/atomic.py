@@ -41,6 +41,21 @@ def atomic_path(target: Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def scratch_beside(target: Path, suffix: str) -> Iterator[Path]:
+    """A file with this suffix to be used meanwhile, in the folder of `target`; it is removed at the end. OutputError
+    where it cannot be written."""
+    temporary = _create_beside(target.with_suffix(suffix))
+    try:
+        yield temporary
+    except OSError as e:
+        if e.errno in _TARGET_ERRORS:
+            raise _cannot_write(target, e) from e
+        raise
+    finally:
+        _remove(temporary)
+
+
 def is_temporary(path: Path) -> bool:
     """Whether `path` is named as `atomic_path` names its files (a killed run may leave one behind)."""
     return path.name.startswith(".") and TEMPORARY_MARK in path.name

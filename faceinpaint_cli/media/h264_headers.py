@@ -78,6 +78,9 @@ class SliceHeader:
     poc: int
     poc_deltas: tuple[int, ...]
     marking: tuple[tuple[str, int], ...]
+    marking_bits: tuple[int, int]
+    """From which to which bit of the unescaped unit, its first byte counted, the marking stands; empty where it would
+    stand if there is none."""
 
     @property
     def is_reference(self) -> bool:
@@ -211,7 +214,28 @@ def parse_pps(unit: bytes) -> Pps:
 
 def parse_slice(unit: bytes, sets: ParameterSets) -> SliceHeader:
     """A slice header (7.3.3) up to and with dec_ref_pic_marking."""
+    return _read_slice(unescape(unit[:HEADER_BYTES]), sets)[0]
+
+
+def slice_data_start(unit: bytes, sets: ParameterSets) -> int:
+    """The bit of the unescaped unit, its first byte counted, behind the last one of its slice header; ValueError where
+    the header is damaged. (With CABAC the data begin at the next whole byte.)"""
     data = unescape(unit[:HEADER_BYTES])
+    header, r = _read_slice(data, sets)
+    pps = sets.pps[header.pps]
+    if pps.cabac and header.type not in ("I", "SI"):
+        r.unsigned(2)
+    r.signed()
+    if header.type in ("SP", "SI"):
+        raise ValueError("switching slices are not supported")
+    if pps.deblocking_control and r.unsigned(2) != 1:
+        r.signed()
+        r.signed()
+    return len(data) * 8 - r.left
+
+
+def _read_slice(data: bytes, sets: ParameterSets) -> tuple[SliceHeader, BitReader]:
+    """A slice header from an unescaped unit, and what is read next."""
     kind, ref_idc = data[0] & 31, data[0] >> 5 & 3
     if kind not in (SLICE, IDR_SLICE) or data[0] & 128:
         raise ValueError(f"unit type {kind} is no whole slice")
@@ -248,9 +272,11 @@ def parse_slice(unit: bytes, sets: ParameterSets) -> SliceHeader:
     if pps.redundant:
         r.unsigned(127)
     _skip_references(r, slice_type, pps, sps)
+    before = r.left
     marking = _read_marking(r, idr) if ref_idc else ()
+    total = len(data) * 8
     return SliceHeader(idr, ref_idc, first_mb, slice_type, pps.id, frame_num, field, idr_id, poc,
-                       tuple(deltas), marking)
+                       tuple(deltas), marking, (total - before, total - r.left)), r
 
 
 def _skip_references(r: BitReader, slice_type: str, pps: Pps, sps: Sps) -> None:

@@ -153,7 +153,7 @@ def _finish(item: Loaded, repaired: Repaired | None, config: RunConfig, stages: 
         if config.preview:
             write_preview(job.output, before, repaired.mask, after)
         if stages.show:
-            stages.show(job, 0, before, repaired.mask, after)
+            stages.show.add(job, 0, before, repaired.mask, after)
     except Exception as error:
         return replace(result, error=describe(error))
     seconds = item.seconds + perf_counter() - start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -16,8 +16,22 @@ if TYPE_CHECKING:
     from faceinpaint_cli.faces.detector import FaceDetector
     from faceinpaint_cli.fill.filler import Filler
 
-Show = Callable[[Job, int, np.ndarray, np.ndarray, np.ndarray], None]
-"""Takes job, frame number, picture before (HWC uint8 RGB), mask (HW bool) and picture after (HWC uint8)."""
+
+class Show(Protocol):
+    """Shows what was done, for the HTML report."""
+
+    def add(self, job: Job, frame: int, before: np.ndarray, mask: np.ndarray, after: np.ndarray) -> None:
+        """A picture before (HWC uint8 RGB), its mask (HW bool) and the picture after (HWC uint8)."""
+
+    def add_strip(self, job: Job, pictures: Sequence[np.ndarray], damaged: np.ndarray, seconds: float) -> None:
+        """A whole video of so many seconds: pictures (HWC uint8 RGB) evenly through it, and which frames (bool each)
+        were damaged or masked."""
+
+
+def spread(numbers: np.ndarray, wanted: int) -> list[int]:
+    """At most so many of the numbers (ascending), evenly chosen: what is shown of many."""
+    places = np.linspace(0, len(numbers) - 1, min(wanted, len(numbers))).astype(int)
+    return sorted(set(numbers[places].tolist()))
 
 
 class Stages:
@@ -25,7 +39,7 @@ class Stages:
 
     What a stage needs is imported when it is first asked for: a video without damage is copied without torch, OpenCV
     or the image readers, whose import takes longer than a short clip.
-    `show`, if given, is called with a few before/mask/after pictures of each job (for the HTML report).
+    `show`, if given, is given a few before/mask/after pictures of each job (for the HTML report).
     """
 
     def __init__(self, config: RunConfig, show: Show | None = None) -> None:

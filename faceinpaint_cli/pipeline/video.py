@@ -6,7 +6,7 @@ import filecmp
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
@@ -16,9 +16,9 @@ import av
 import numpy as np
 
 from faceinpaint_cli.config import RunConfig
-from faceinpaint_cli.damage.evidence import diagnose
+from faceinpaint_cli.damage.evidence import Diagnosis, diagnose
 from faceinpaint_cli.errors import InputError, OutputError
-from faceinpaint_cli.media.atomic import atomic_path
+from faceinpaint_cli.media.atomic import atomic_path, scratch_beside
 from faceinpaint_cli.media.audit import Findings, audit, require
 from faceinpaint_cli.media.encoders import Encoder, choose_encoder
 from faceinpaint_cli.media.planes import ToRgb, conform, eight_bit, paste
@@ -28,10 +28,11 @@ from faceinpaint_cli.media.video_index import VideoIndex, index_video, require_o
 from faceinpaint_cli.media.video_reader import DecodeLog, Span, read_frames
 from faceinpaint_cli.media.video_writer import container_format, wants_global_header, write_video
 from faceinpaint_cli.pipeline.overlap import ahead
-from faceinpaint_cli.pipeline.stages import Stages
+from faceinpaint_cli.pipeline.stages import Stages, spread
 from faceinpaint_cli.types import Face, Job, JobResult
 
 if TYPE_CHECKING:
+    from faceinpaint_cli.damage.bit_trials import WrongBit
     from faceinpaint_cli.damage.masks import VideoMask
     from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
@@ -69,21 +70,25 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
     Raises FaceInpaintError; then, and on Ctrl-C, the output does not exist or is as it was.
     """
     start = perf_counter()
-    source = index_video(job.input)
     diagnosis = diagnose(job.input) if config.looks_for_damage else None
-    mended: MendedFrames | None = None
-    if diagnosis is not None and diagnosis.damaged:
-        from faceinpaint_cli.pipeline.video_damage import MendedFrames
+    with ExitStack() as stack:
+        mended: MendedFrames | None = None
+        path = job.input
+        wrong: list[WrongBit] = []
+        if diagnosis is not None and diagnosis.damaged:
+            from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
-        for note in diagnosis.notes:
-            log.warning("%s: %s", job.input, note)
-        mended = MendedFrames.of(source, diagnosis)
-        source = mended.source
-        if mended.why_not:
+            for note in diagnosis.notes:
+                log.warning("%s: %s", job.input, note)
+            path, wrong = stack.enter_context(bits_set_right(job, diagnosis))
+            left = diagnose(path) if wrong else diagnosis
+            if left.damaged:
+                mended = MendedFrames.of(index_video(path), left)
+        source = index_video(path) if mended is None else mended.source
+        if mended is not None and mended.why_not:
             log.warning("%s is damaged, but its pictures cannot be mended (%s); they stay as the decoder conceals them",
                         job.input, mended.why_not)
-    result = JobResult(str(job.input), str(job.output), "video", "done", method="copy", frames=source.frames)
-    with ExitStack() as stack:
+        result = JobResult(str(job.input), str(job.output), "video", "done", method="copy", frames=source.frames)
         masks = None
         if config.has_mask_source:
             masks = stack.enter_context(
@@ -96,10 +101,14 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
             result = replace(result, method=config.method if masked.any() else "in-loop", **counts)
         else:
             found = _copy(job, source)
-        if mended is not None:
-            found.facts["damage"] = mended.report()
-            if stages.show:
-                _show_damage(job, stages, mended)
+        if diagnosis is not None and diagnosis.damaged:
+            found.facts["damage"] = _damage_report(diagnosis, wrong, mended)
+            if mended is None and not masked.any():
+                result = replace(result, method="bits", frames_damaged=len(diagnosis.damaged_times()))
+        if stages.show and result.method != "copy":
+            from faceinpaint_cli.pipeline.video_show import show_video
+
+            show_video(job, stages.show, diagnosis, masked)
         if config.preview:
             from faceinpaint_cli.pipeline.video_preview import write_preview
 
@@ -108,14 +117,28 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
     return replace(result, seconds=round(seconds, 4), fps=round(result.frames / seconds, 3), audit=found.to_dict())
 
 
-def _show_damage(job: Job, stages: Stages, mended: MendedFrames) -> None:
-    """A few frames of what was mended, for the HTML report."""
-    from faceinpaint_cli.pipeline.video_preview import triples
+@contextmanager
+def bits_set_right(job: Job, diagnosis: Diagnosis) -> Iterator[tuple[Path, list[WrongBit]]]:
+    """A copy of a damaged file, while it lasts, in which the bits that are proved to be wrong are right, and these;
+    the file itself where there are none."""
+    from faceinpaint_cli.damage.bit_trials import find_wrong_bits
+    from faceinpaint_cli.media.turned_bits import copy_with_turned_bits
 
-    spans = [(number, number + 1) for number in sorted(_spread(np.flatnonzero(mended.damaged)))]
-    for number, before, mask, after in triples(mended.source, index_video(job.output), None, spans):
-        assert stages.show is not None
-        stages.show(job, number, before, mask, after)
+    wrong = find_wrong_bits(diagnosis)
+    with ExitStack() as stack:
+        path, done = job.input, set()
+        if wrong:
+            path = stack.enter_context(scratch_beside(job.output, job.input.suffix))
+            done = set(copy_with_turned_bits(job.input, path, {w.packet: (w.byte, w.bit) for w in wrong}))
+        yield path, [w for w in wrong if w.packet in done]
+
+
+def _damage_report(diagnosis: Diagnosis, wrong: Sequence[WrongBit], mended: MendedFrames | None) -> dict[str, Any]:
+    """What was wrong with the file, and what was done."""
+    report: dict[str, Any] = {"mended": []} if mended is None else mended.report()
+    bits = [{"seconds": float(w.pts * diagnosis.time_base), "how": "bit" if w.sure else "bit, likely", "area": 0.0}
+            for w in wrong]
+    return {**report, **diagnosis.to_dict(), "mended": [*bits, *report["mended"]]}
 
 
 def _masked_frames(source: VideoIndex, masks: VideoMask | None) -> np.ndarray:
@@ -136,9 +159,9 @@ def _masked_frames(source: VideoIndex, masks: VideoMask | None) -> np.ndarray:
 def _copy(job: Job, source: VideoIndex) -> Findings:
     """Nothing is to be filled: the same file, or in another container the same packets."""
     with atomic_path(job.output) as temporary:
-        if job.input.suffix.lower() == job.output.suffix.lower():
-            shutil.copyfile(job.input, temporary)
-            same = filecmp.cmp(job.input, temporary, shallow=False)
+        if source.path.suffix.lower() == job.output.suffix.lower():
+            shutil.copyfile(source.path, temporary)
+            same = filecmp.cmp(source.path, temporary, shallow=False)
             found = Findings([] if same else ["the copy differs from the input"], facts={"render": "copy"})
         else:
             written = write_video(source, temporary, container_format(job.output))
@@ -160,7 +183,7 @@ class _Repair:
         self.format = container_format(job.output)
         self.encoder = choose_encoder(config, source, self.format, job.output)
         self.turns = source.rotation // 90
-        self.shown = _spread(np.flatnonzero(masked))
+        self.shown = set(spread(np.flatnonzero(masked), SHOWN))
         self.done = 0
 
     def run(self) -> tuple[Findings, dict[str, Any]]:
@@ -261,7 +284,8 @@ class _Repair:
         items = [FillItem(p.image, np.ascontiguousarray(p.mask), p.faces) for p in todo if p.image is not None]
         for picture, filled in zip(todo, self.stages.filler.fill(items) if items else (), strict=True):
             if self.stages.show and picture.number in self.shown and picture.image is not None:
-                self.stages.show(self.job, picture.number, eight_bit(picture.image), picture.mask, eight_bit(filled))
+                before, after = eight_bit(picture.image), eight_bit(filled)
+                self.stages.show.add(self.job, picture.number, before, picture.mask, after)
             picture.frame = paste(picture.frame, np.rot90(filled, -self.turns), np.rot90(picture.mask, -self.turns))
         yield from batch
 
@@ -348,11 +372,6 @@ def _totals(store: SegmentStore, frames: int) -> dict[str, Any]:
     return {"frames": frames, "frames_damaged": damaged, "frames_filled": damaged,
             "faces": max(c["faces"] for c in counts), "tracks": len({t for c in counts for t in c["tracks"]}),
             "mask_fraction": round(sum(c["mask"] for c in counts) / max(1, frames), 6)}
-
-
-def _spread(numbers: np.ndarray) -> set[int]:
-    """SHOWN of the numbers, evenly chosen."""
-    return set(numbers[np.linspace(0, len(numbers) - 1, SHOWN).astype(int)].tolist()) if len(numbers) else set()
 
 
 def _joined(spans: Sequence[Span]) -> list[Span]:

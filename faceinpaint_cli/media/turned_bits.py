@@ -1,0 +1,56 @@
+"""The same file with some bits of its packets turned, whatever the container."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from faceinpaint_cli.media.video_index import open_video, video_stream
+
+SLACK = 4096
+"""Bytes that a container may put between those of a packet and before them."""
+WINDOWS = (48, 24, 12)
+"""A byte is found in the file by so many around it: fewer where a container's own stand between them."""
+
+
+def copy_with_turned_bits(source: Path, target: Path, bits: Mapping[int, tuple[int, int]]) -> list[int]:
+    """Copy `source` to `target` with one bit of some packets of its video stream turned: (byte, bit, 0 the lowest), by
+    the packet's number in the file. The numbers of those packets for which that was possible.
+
+    Raises OSError where the copy cannot be written.
+    """
+    wanted: dict[int, bytes] = {}
+    places: dict[int, int] = {}
+    with open_video(source) as container, source.open("rb") as file:
+        for number, packet in enumerate(p for p in container.demux(video_stream(container, source)) if p.size):
+            if number not in bits or packet.pos is None or packet.pos < 0:
+                continue
+            (byte, bit), data = bits[number], bytearray(packet)
+            file.seek(packet.pos)
+            place = _find(file.read(len(data) * 5 // 4 + SLACK), bytes(data), byte)
+            if place is not None:
+                places[number] = packet.pos + place
+                data[byte] ^= 1 << bit
+                wanted[number] = bytes(data)
+    shutil.copyfile(source, target)
+    with target.open("r+b") as file:
+        for number, place in places.items():
+            file.seek(place)
+            changed = file.read(1)[0] ^ 1 << bits[number][1]
+            file.seek(place)
+            file.write(bytes([changed]))
+    with open_video(target) as container:
+        packets = enumerate(p for p in container.demux(video_stream(container, target)) if p.size)
+        return [number for number, packet in packets if number in wanted and bytes(packet) == wanted[number]]
+
+
+def _find(stretch: bytes, data: bytes, byte: int) -> int | None:
+    """Where byte number `byte` of `data` stands in a stretch of the file that holds them, whole or in pieces."""
+    for length in WINDOWS:
+        for begin in range(max(0, byte - length + 1), min(byte, len(data) - length) + 1):
+            piece = data[begin : begin + length]
+            found = stretch.find(piece)
+            if found >= 0 and stretch.find(piece, found + 1) < 0:
+                return found + byte - begin
+    return None
