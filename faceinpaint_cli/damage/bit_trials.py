@@ -35,9 +35,11 @@ after its bit."""
 TAIL = 100
 """So many bytes must follow that place. Without, a false bit passes too often: what is left of a slice that lost its
 end decodes with one of them as if it ended there."""
-SECONDS, FAILURES = 2.0, 4
+SECONDS, FAILURES = 1.0, 3
 """A packet is given up after so long, a file after so many packets in a row: what lost whole bytes cannot be mended
 this way, and is damaged alike in each place."""
+LONGER = 4.0
+"""Seconds for a packet where a bit of another is proved wrong: then it is worth it."""
 CUTS = (6, 9, 14)
 """Cut by one of these numbers of bytes a whole slice does not decode. (A decoder reads ahead, and in what it then
 makes of nothing may see an end.)"""
@@ -104,7 +106,7 @@ def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBit]) 
                 if unit.data and not is_slice(unit):
                     sets.take(unit.data)
             wrong, heading = known.get(number), substituter.heading(bytes(packet))
-            if number in hit and packet.pts is not None and (known or past.sound):
+            if number in hit and packet.pts is not None:
                 place = _Trials(stream, sets, past, packet).wrong_bit(0 if known else TAIL)
                 failures = 0 if place else failures + 1
                 if place:
@@ -116,23 +118,22 @@ def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBit]) 
                 packet = _with_data(packet, turned(bytes(packet), wrong.byte, wrong.bit))
             past.shown.append(packet)
             past.intact.append(packet)
-            if number in hit and not wrong:
-                past.sound = False
-                if heading is not None and substituter.refusal(heading) is None:
-                    grey = substituter.packet(bytes(packet), heading, _grey(heading.sps))
-                    past.intact[-1] = _with_data(packet, grey)
+            past.sound += past.sound == len(past.shown) - 1 and (number not in hit or wrong is not None)
+            if number in hit and not wrong and heading is not None and substituter.refusal(heading) is None:
+                grey = substituter.packet(bytes(packet), heading, _grey(heading.sps))
+                past.intact[-1] = _with_data(packet, grey)
 
 
 @dataclass
 class _Past:
     """The packets of a group so far. In `intact` those that could not be set right are grey pictures, so that a strict
-    decoder has all that others refer to; `shown` are as they are, and `earlier` those of the group before. It is
-    `sound` as long as there are none: beside garbage other garbage does not stand out."""
+    decoder has all that others refer to; `shown` are as they are, and `earlier` those of the group before. The first
+    so many are `sound`: beside garbage other garbage does not stand out."""
 
     intact: list[av.Packet] = field(default_factory=list)
     shown: list[av.Packet] = field(default_factory=list)
     earlier: list[av.Packet] = field(default_factory=list)
-    sound: bool = True
+    sound: int = 0
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class _Trials:
 
     def _in_slice(self, suspect: _Slice, tail: int) -> tuple[int, int] | None:
         data = self._units[suspect.unit]
-        end, until = self._noticed(suspect), perf_counter() + SECONDS
+        end, until = self._noticed(suspect), perf_counter() + (SECONDS if tail else LONGER)
         if len(data) - end < tail:
             return None
         candidates: list[tuple[int, int]] = []
@@ -226,9 +227,9 @@ class _Trials:
     def _best(self, suspect: _Slice, candidates: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
         """Of bits with which the slice decodes, the one whose picture follows best from the one before it; None where
         that looks like garbage too."""
-        before = self._picture_before()
+        before, sound = self._picture_before(), self._picture_before(self._past.sound)
         allowed = KEY_STEPS if self._packet.is_keyframe else STEPS
-        allowed += block_steps(before) if before is not None else 0
+        allowed += block_steps(sound) if sound is not None else 0
         best: tuple[float, tuple[int, int]] | None = None
         for number, luma in self._pictures(suspect, candidates):
             steps, unlike = block_steps(luma), 0.0
@@ -238,11 +239,12 @@ class _Trials:
                 best = steps + unlike, candidates[number]
         return best[1] if best else None
 
-    def _picture_before(self) -> np.ndarray | None:
-        """Luma (HW uint8) of the picture shown before this one."""
+    def _picture_before(self, packets: int | None = None) -> np.ndarray | None:
+        """Luma (HW uint8) of the picture shown before this one, or of those of the first so many packets of the
+        group."""
         context = self._decoder(())
         nearest: av.VideoFrame | None = None
-        for packet in [*self._past.earlier, *self._past.shown, None]:
+        for packet in [*self._past.earlier, *self._past.shown[:packets], None]:
             for frame in tolerant.decode_one(context, packet)[0]:
                 time = frame.pts
                 if time is not None and time < self._packet.pts and (nearest is None or time > (nearest.pts or 0)):
