@@ -38,13 +38,14 @@ def efros_leung(image: np.ndarray, mask: np.ndarray, seed: int = 0) -> np.ndarra
         return result
     rng = np.random.default_rng(seed)
     rows, columns = working_area(mask, WINDOW)
-    _grow(result[rows, columns], mask[rows, columns], rng)
+    grow(result[rows, columns], ~mask[rows, columns], mask[rows, columns], rng)
     return result
 
 
-def _grow(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
-    """Fill `image` in place."""
-    known = ~mask
+def grow(image: np.ndarray, known: np.ndarray, mask: np.ndarray, rng: np.random.Generator,
+         most: int = MOST_CANDIDATES) -> np.ndarray:
+    """Fill `mask` (HW bool) of `image` (HWC uint8) in place, from windows of which all is `known` (HW bool), at most
+    `most`; row and column that each pixel was taken from, HW2, its own where it was not filled."""
     window = WINDOW
     corners = known_corners(known, window)
     while not corners[0].size and window > 3:  # little is known: look at smaller neighbourhoods
@@ -53,7 +54,7 @@ def _grow(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None
     if not corners[0].size:
         corners, window = known_corners(known, 1), 1
     half = window // 2
-    corners = choose(corners, MOST_CANDIDATES, rng)
+    corners = choose(corners, most, rng)
     values = ((image.astype(np.uint16) * LEVELS + 127) // 255).astype(np.float32)
     weights = _gaussian(window, image.shape[2])
     counted = np.flatnonzero(weights)  # the corners of the bell round to nothing
@@ -62,6 +63,8 @@ def _grow(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None
     plain = np.ascontiguousarray(library.reshape(len(library), -1).T)
     squares = np.ascontiguousarray(np.square(library).sum(2).T)
     middles = image[corners[0] + half, corners[1] + half]
+
+    sources = np.stack(np.mgrid[: mask.shape[0], : mask.shape[1]], -1)
 
     padded = cv2.copyMakeBorder(values, half, half, half, half, cv2.BORDER_CONSTANT)
     done = np.pad(known, half)
@@ -75,8 +78,10 @@ def _grow(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None
         distance += (weighted * around).sum((1, 2))[:, None]
         pick = _draw(distance, rng)
         image[ys, xs] = middles[pick]
+        sources[ys, xs] = np.stack(corners, -1)[pick] + half
         padded[ys + half, xs + half] = values[corners[0][pick] + half, corners[1][pick] + half]
         done[ys + half, xs + half] = True
+    return sources
 
 
 def _turns(mask: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

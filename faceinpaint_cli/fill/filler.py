@@ -9,6 +9,7 @@ import numpy as np
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.faces.crops import plan_crops
+from faceinpaint_cli.fill.background import fill_background
 from faceinpaint_cli.fill.classical import ns, telea
 from faceinpaint_cli.fill.compositing import composite, cut, match_rim
 from faceinpaint_cli.fill.detail import add_detail
@@ -42,12 +43,13 @@ class Filler:
         """The filled pictures, in order, of their input's shape and dtype, equal to it outside the mask.
 
         The generator is run on the crops of all pictures together, in batches. With `detail` its drawings of large
-        faces get the detail of what is visible around them; for pictures, not for frames (see `fill.detail`).
+        faces get the detail of what is visible around them, and holes away from faces the textures; for pictures, not
+        for frames (see `fill.detail` and `fill.background`).
         """
         if self._function is not None:
             return [_fill_classical(self._function, item) for item in items]
         plans = [plan_crops(item.mask, item.faces, self._generator.size) for item in items]
-        images = [_fill_simple(item, plan.simple) for item, plan in zip(items, plans, strict=True)]
+        images = [_fill_simple(item, plan.simple, detail) for item, plan in zip(items, plans, strict=True)]
         holes = [item.mask & ~plan.simple for item, plan in zip(items, plans, strict=True)]
         cuts = [[cut(image, hole, crop) for crop in plan.crops]
                 for image, hole, plan in zip(images, holes, plans, strict=True)]
@@ -61,12 +63,15 @@ class Filler:
         return results
 
 
-def _fill_simple(item: FillItem, simple: np.ndarray) -> np.ndarray:
-    """The picture with the simple part of its hole (HW bool) filled; the rest of the hole does not leak into it."""
+def _fill_simple(item: FillItem, simple: np.ndarray, detail: bool) -> np.ndarray:
+    """The picture with the simple part of its hole (HW bool) filled; the rest of the hole does not leak into it. With
+    `detail` what is thick of it is continued by the textures around it: that takes longer, and would flicker."""
     if not simple.any():
         return item.image
-    result = item.image.copy()
-    result[simple] = ns(item.image, item.mask)[simple]
+    result, done = fill_background(item.image, item.mask, simple) if detail else (item.image.copy(), None)
+    smooth = simple if done is None else simple & ~done
+    if smooth.any():
+        result[smooth] = ns(item.image, item.mask)[smooth]
     return result
 
 
