@@ -43,6 +43,9 @@ def test_suite_video(clip, tmp_path):
     again = run_bench(config)
     assert again["rows"] == report["rows"]
     assert "| flow | a.mp4 | h264 | many |" in (tmp_path / "out" / "bench.md").read_text()
+    page = (tmp_path / "out" / "bench.html").read_text()
+    assert page.count("<article>") == 2 and page.count("<img") == 2 * 5 and "<h3>a, h264, many, frame " in page
+    assert all(0 <= r["exact"] < 1 for r in report["rows"])
 
 
 @pytest.mark.parametrize("codec", clips.CODECS)

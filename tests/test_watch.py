@@ -83,6 +83,33 @@ def test_a_whole_keyframe_after_damage_is_left_alone(slow, tmp_path):
     assert looked
 
 
+def test_a_first_keyframe_that_is_hit_without_a_word_is_seen(slow, tmp_path, monkeypatch):
+    """Nothing changes when it comes: what follows it tells, when the next keyframe does not look like it."""
+    clean, damaged = decoded(slow), tmp_path / "damaged.mp4"
+    for seed in range(300):
+        done = corrupt(slow, damaged, Corruption("bscv", seed=seed, position=0.4, bytes=600, fraction=0.026), tmp_path)
+        if [h.picture for h in done.hits] != [0]:
+            continue
+        with monkeypatch.context() as patch:
+            patch.setattr(evidence, "WATCHED", frozenset())
+            if diagnose(damaged).damaged:
+                continue
+        plain, found = decoded(damaged), diagnose(damaged)
+        if not found.damaged:
+            continue
+        onsets = found.groups[0].onsets  # garbage that changes may be seen as well, later in the group
+        assert (onsets[0].packet, onsets[0].signs) == (0, ("looks damaged",)) and not found.groups[1].damaged
+        with av.open(str(damaged)) as container:
+            loop = InPlace(found, container.streams.video[0])
+            packets = (p for p in container.demux(container.streams.video[0]) if p.size)
+            shown = {f.pts: planes_of(f)[0] for f in loop.frames(packets, 0, [], lambda place, error: None)}
+        first = sorted(clean)[:20]
+        before = np.mean([psnr(clean[t][0], plain[t][0]) for t in first])
+        assert np.mean([psnr(clean[t][0], shown[t]) for t in first]) > before + 3
+        return
+    raise AssertionError("no such damage")
+
+
 def test_motion_and_cuts_are_no_damage(clip, tmp_path):
     assert not diagnose(clip).damaged
     fast = encode(tmp_path / "fast.mp4", "libx265", (scene(7 * i, *SIZE) for i in range(30)), 20, options=HEVC)

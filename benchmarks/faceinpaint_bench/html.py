@@ -42,7 +42,11 @@ HIGHER = ("PSNR", "SSIM", "identity")
 LOWER = ("LPIPS",)
 
 
-def page(report: dict[str, Any], plots: Sequence[tuple[str, str]], examples: Sequence[Example]) -> str:
+Article = tuple[str, Sequence[tuple[np.ndarray, str]]]
+"""A heading, and pictures (HWC uint8 RGB) with what is said under them."""
+
+
+def page(report: dict[str, Any], plots: Sequence[tuple[str, str]], articles: Sequence[Article]) -> str:
     """The whole document; it refers to nothing outside itself."""
     parts = [f"<h1>faceinpaint bench: {_text(report['suite'])}</h1>"]
     if report.get("regressions"):
@@ -55,9 +59,9 @@ def page(report: dict[str, Any], plots: Sequence[tuple[str, str]], examples: Seq
     if plots:
         parts.append("<h2>Plots</h2>")
         parts += [f"<figure class=plot>{svg}<figcaption>{_text(c)}</figcaption></figure>" for c, svg in plots]
-    if examples:
+    if articles:
         parts.append("<h2>Pictures, worst first</h2>")
-        parts += [_example(e) for e in examples]
+        parts += [_article(*a) for a in articles]
     return ("<!doctype html><html lang=en><head><meta charset=utf-8>"
             "<meta name=viewport content='width=device-width, initial-scale=1'>"
             f"<title>faceinpaint bench</title><style>{STYLE}</style></head><body>"
@@ -80,15 +84,20 @@ def _table(heads: list[str], body: list[list[str]]) -> str:
     return f"<div class=wide><table>{''.join(lines)}</table></div>"
 
 
-def _example(example: Example) -> str:
+def example_article(example: Example) -> Article:
+    """One picture of suite `images`: damaged, by each method, and as it was."""
     case = example.case
-    figures = [_figure(case.damaged, "damaged")]
+    figures = [(case.damaged, "damaged")]
     for name, picture in example.results.items():
         s = example.scores[name]
-        figures.append(_figure(picture, f"{name}: {s['psnr_hole']:.2f} dB in the hole"
-                               + (f", LPIPS {s['lpips']:.3f}" if "lpips" in s else "")))
-    figures.append(_figure(case.truth, "original"))
-    return f"<article><h3>{_text(case.name)}</h3><div class=strip>{''.join(figures)}</div></article>"
+        figures.append((picture, f"{name}: {s['psnr_hole']:.2f} dB in the hole"
+                        + (f", LPIPS {s['lpips']:.3f}" if "lpips" in s else "")))
+    return case.name, [*figures, (case.truth, "original")]
+
+
+def _article(title: str, figures: Sequence[tuple[np.ndarray, str]]) -> str:
+    shown = "".join(_figure(picture, caption) for picture, caption in figures)
+    return f"<article><h3>{_text(title)}</h3><div class=strip>{shown}</div></article>"
 
 
 def _figure(picture: np.ndarray, caption: str) -> str:

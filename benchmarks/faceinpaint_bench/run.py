@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,9 +40,11 @@ def run_bench(config: BenchConfig, progress: bool = False) -> dict[str, Any]:
         return tqdm(values, total=total, disable=not progress, unit="case")
 
     result: ImagesResult | None = None
+    articles: list[html.Article] = []
     if config.suite == "images":
         result = run_images(config, watch, _saver(output) if config.save_inputs else None)
         body = _images_report(config, result)
+        articles = [html.example_article(e) for e in result.examples]
     elif config.suite == "speed":
         from faceinpaint_bench.speed import run_speed
 
@@ -50,13 +52,13 @@ def run_bench(config: BenchConfig, progress: bool = False) -> dict[str, Any]:
     else:
         from faceinpaint_bench.video import run_video
 
-        body = run_video(config, watch)
+        body, articles = run_video(config, watch)
     found: dict[str, Any] = {"schema": gate.SCHEMA, "suite": config.suite, **body,
                              "environment": environment(config)}
     if baseline is not None and config.gate is not None:
         gate.check_comparable(config.suite, found["protocol"], baseline, config.gate)
         found["regressions"] = gate.regressions(found, baseline, tolerance, config.methods)
-    _write(config, output, found, result)
+    _write(config, output, found, result, articles)
     if config.update_baseline is not None:
         _text(config.update_baseline, report.to_json(found))
     if found.get("regressions"):
@@ -88,7 +90,8 @@ def _images_report(config: BenchConfig, result: ImagesResult) -> dict[str, Any]:
     }
 
 
-def _write(config: BenchConfig, output: Path, found: dict[str, Any], result: ImagesResult | None) -> None:
+def _write(config: BenchConfig, output: Path, found: dict[str, Any], result: ImagesResult | None,
+           articles: Sequence[html.Article]) -> None:
     drawn: list[tuple[str, str]] = []
     if result is not None:
         scores = {o.method.name: o.scores for o in result.outcomes}
@@ -99,7 +102,7 @@ def _write(config: BenchConfig, output: Path, found: dict[str, Any], result: Ima
             found["left_out"]["plots"] = str(error)
     _text(output / "bench.json", report.to_json(found))
     _text(output / "bench.md", report.to_markdown(found))
-    _text(output / "bench.html", html.page(found, drawn, result.examples if result else ()))
+    _text(output / "bench.html", html.page(found, drawn, articles))
     if config.junit is not None:
         _text(config.junit, report.to_junit(found))
 

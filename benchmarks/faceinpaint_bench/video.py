@@ -16,6 +16,7 @@ import numpy as np
 from faceinpaint_bench.clips import CODECS, DAMAGES, STANDARD, InStep, choose, encode, open_clips, reference_in_time
 from faceinpaint_bench.config import BenchConfig
 from faceinpaint_bench.fillers import Flicker, FlowPropagation, Freeze, PerFrame, Step
+from faceinpaint_bench.html import Article
 from faceinpaint_cli import metrics
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.pipeline.stages import Stages
@@ -36,6 +37,14 @@ RUNS = {"run": False, "run (true mask)": True}
 
 WORSE = 0.1
 """Decibels below the concealment from which on a frame counts as made worse."""
+
+
+@dataclass(frozen=True)
+class Worst:
+    """A frame with its PSNR inside the damage, in decibels, and how it is shown."""
+
+    psnr: float
+    article: Article
 
 
 @dataclass
@@ -88,8 +97,10 @@ class Sums:
         return found
 
 
-def run_video(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterable[Any]]) -> dict[str, Any]:
-    """Rows per clip, codec, kind of damage and method, and means over the clips."""
+def run_video(
+    config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterable[Any]]
+) -> tuple[dict[str, Any], list[Article]]:
+    """Rows per clip, codec, kind of damage and method, and means over the clips; and the worst frames, worst first."""
     paths = open_clips(config.data)[:config.limit]
     codecs = choose(config.codecs, CODECS, "--codecs", STANDARD)
     branches = choose(config.branches, DAMAGES, "--branches", ("base",))
@@ -99,12 +110,16 @@ def run_video(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterabl
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     lpips = metrics.Lpips(config.lpips) if config.lpips else None
     rows: list[dict[str, Any]] = []
+    worst: list[Worst] = []
     work = [(p, c, b) for p in paths for c in codecs for b in branches]
     with tempfile.TemporaryDirectory() as scratch:
         for number, (path, codec, branch) in enumerate(watch(work, len(work))):
             folder = Path(scratch) / str(number)
             folder.mkdir()
-            rows += _measure(path, codec, branch, methods, config, folder, lpips)
+            found, frame = _measure(path, codec, branch, methods, config, folder, lpips)
+            rows += found
+            if frame is not None:
+                worst = sorted([*worst, frame], key=lambda w: w.psnr)[: config.examples]
     means = _means(rows)
     return {
         "protocol": {
@@ -115,12 +130,12 @@ def run_video(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterabl
             "masks": "given to freeze, telea, flow and run (true mask); withheld from run",
         },
         "rows": means + rows, "pairs": [], "left_out": {}, "unused": [],
-    }
+    }, [w.article for w in worst]
 
 
 def _measure(path: Path, codec: str, branch: str, methods: list[str], config: BenchConfig,
-             folder: Path, lpips: metrics.Lpips | None) -> list[dict[str, Any]]:
-    """The rows of one damaged clip."""
+             folder: Path, lpips: metrics.Lpips | None) -> tuple[list[dict[str, Any]], Worst | None]:
+    """The rows of one damaged clip, and its worst frame."""
     clip, damaged, mask = folder / "clip.mp4", folder / "damaged.mp4", folder / "mask.mkv"
     encode(path, codec, clip, config.frames)
     how = replace(DAMAGES[branch], seed=config.seed)
@@ -141,9 +156,10 @@ def _measure(path: Path, codec: str, branch: str, methods: list[str], config: Be
             error = error.replace(f"{folder}/", "")
             rows[name] |= {"n": 0, "failed": [{"name": f"{path.name} {codec} {branch}", "error": error}]}
     steps = {m: STEPS[m]() for m in methods if m in STEPS}
-    for name, row in _compare(done.reference, damaged, steps, outputs, lpips).items():
+    compared, worst = _compare(done.reference, damaged, steps, outputs, lpips, f"{path.stem}, {codec}, {branch}")
+    for name, row in compared.items():
         rows[name] |= row
-    return list(rows.values())
+    return list(rows.values()), worst
 
 
 def _product(damaged: Path, target: Path, mask: Path | None, config: BenchConfig) -> str | None:
@@ -157,12 +173,14 @@ def _product(damaged: Path, target: Path, mask: Path | None, config: BenchConfig
 
 
 def _compare(reference: Path, damaged: Path, steps: dict[str, Step], outputs: dict[str, Path],
-             lpips: metrics.Lpips | None) -> dict[str, dict[str, Any]]:
-    """Read reference, damaged file and outputs in step, and measure every method. Holds a few frames at a time."""
+             lpips: metrics.Lpips | None, title: str) -> tuple[dict[str, dict[str, Any]], Worst | None]:
+    """Read reference, damaged file and outputs in step, and measure every method; and the frame that the last one did
+    worst on. Holds a few frames at a time."""
+    worst: Worst | None = None
     sums = {name: Sums() for name in (*steps, *outputs)}
     concealed, repaired = InStep(damaged), {name: InStep(path) for name, path in outputs.items()}
     flicker = Flicker()
-    for at, near, truth in reference_in_time(reference):
+    for number, (at, near, truth) in enumerate(reference_in_time(reference)):
         shown = concealed.at(at, near, truth)
         mask = damaged_pixels(_luma(truth), _luma(shown))
         motion = flicker.step(truth)
@@ -174,10 +192,15 @@ def _compare(reference: Path, damaged: Path, steps: dict[str, Step], outputs: di
             for name, result in results.items():
                 sums[name].exact.append(np.array_equal(result, truth))
         if mask.any():
+            inside = {name: metrics.psnr(result, truth, mask) for name, result in results.items()}
             concealment = metrics.psnr(shown, truth, mask)
+            last = next(reversed(inside.values()), math.inf)
+            if last < (worst.psnr if worst else math.inf):
+                figures = [(r, f"{name}: {inside[name]:.2f} dB inside") for name, r in results.items()]
+                worst = Worst(last, (f"{title}, frame {number}", [*figures, (truth, "original")]))
             features = lpips.features(truth) if lpips else []
             for name, result in results.items():
-                sums[name].worse.append(metrics.psnr(result, truth, mask) < concealment - WORSE)
+                sums[name].worse.append(inside[name] < concealment - WORSE)
                 if lpips:
                     sums[name].lpips.append(lpips.distance(lpips.features(result), features))
     found = {}
@@ -185,7 +208,7 @@ def _compare(reference: Path, damaged: Path, steps: dict[str, Step], outputs: di
         file = repaired.get(name, concealed)
         file.finish()
         found[name] = measured.row() | {"frame_errors": abs(file.extra - file.missing), "sync_errors": file.missing}
-    return found
+    return found, worst
 
 
 def _luma(rgb: np.ndarray) -> np.ndarray:

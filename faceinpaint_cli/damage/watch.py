@@ -9,7 +9,7 @@ of those shown soon after that look damaged beside the same clean pictures, it i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import av
 import cv2
@@ -38,6 +38,9 @@ UNEXPLAINED, PART = 6.0, 16
 """What is left of a change after the best motion, in grey levels, in parts of so many pixels: as much of the picture as
 must be damaged has more, or the network is not asked. (Of 93 sudden changes in clean clips a quarter have more, of 319
 in which the network sees damage all but 15 %.)"""
+STEPS_TIMES, MORE_STEPS = 2.0, 2.0
+"""A keyframe is looked at again where its steps between blocks are so many times those of the next one, and so much
+more: in five that were hit they are 5.9 to 15.1 against 1.0, in whole ones at most twice."""
 REACH = 8
 """Pictures after the first damaged one of which one may have been hit instead."""
 
@@ -54,6 +57,7 @@ class Watch:
         self._last: deque[tuple[av.VideoFrame, np.ndarray]] = deque(maxlen=2)
         self._change: np.ndarray | None = None
         self._clean: list[Planes] = []
+        self._key: tuple[int, Planes] | None = None
         self._shown = self._looked = 0
         self._left = 0
         self._quiet = False
@@ -72,18 +76,23 @@ class Watch:
         elif sudden and len(self._last) == 2:
             self._looked += 1
             self._clean = [planes_of(last) for last, _ in reversed(self._last)]
-            if self._is_unexplained(frame) and self._looks_damaged(frame):
+            if self._is_unexplained(frame) and self._looks_damaged(planes_of(frame), self._clean):
                 self._quiet = True
                 if self._is_hit(frame):
                     self.hit.append(frame.pts)
                     self._left = REACH
+        if frame.key_frame:
+            own = planes_of(frame)
+            if self._key is not None and self._key[0] not in self.hit and self._was_hit(self._key[1], own):
+                self.hit.append(self._key[0])
+            self._key = frame.pts, own
         self._last.append((frame, thin))
 
     def _follow(self, frame: av.VideoFrame) -> None:
         """See a picture shown soon after one that looks damaged."""
         assert frame.pts is not None
         first, earlier = self._left == REACH, self._order[frame.pts] < self._order[self.hit[-1]]
-        damaged = (first or earlier) and self._looks_damaged(frame)
+        damaged = (first or earlier) and self._looks_damaged(planes_of(frame), self._clean)
         self._left -= 1
         if damaged and earlier and self._is_hit(frame):
             self.hit[-1] = frame.pts
@@ -101,6 +110,14 @@ class Watch:
         decoder makes of garbage has steps where blocks meet: for 25 such keyframes, 7 of them whole, that told."""
         return not frame.key_frame or block_steps(luma_array(frame)) > block_steps(self._clean[0][0])
 
+    def _was_hit(self, key: Planes, following: Planes) -> bool:
+        """Whether a keyframe was hit, seen from the one after it: all between them is as it is, so nothing changed when
+        it came, if it was the first of the file or what was before it was damaged as well."""
+        if key[0].shape != following[0].shape:
+            return False
+        return (block_steps(key[0]) > STEPS_TIMES * block_steps(following[0]) + MORE_STEPS
+                and self._looks_damaged(key, [following]))
+
     def _sudden(self, thin: np.ndarray) -> bool:
         """Whether a part of the picture has changed suddenly."""
         before, self._change = self._change, None
@@ -116,18 +133,17 @@ class Watch:
 
     def _is_unexplained(self, frame: av.VideoFrame) -> bool:
         """Whether enough of the picture is not found in the one before it."""
-        own, before = (reduced(luma, _times(frame)) for luma in (luma_array(frame), self._clean[0][0]))
+        own, before = (reduced(luma, _times(luma)) for luma in (luma_array(frame), self._clean[0][0]))
         left = left_over(own, before, quick_flow(own, before)).astype(np.float32)
         parts = tuple(-(-side // PART) for side in reversed(own.shape))
         return float(np.quantile(cv2.resize(left, parts, interpolation=cv2.INTER_AREA), 1 - LEAST_AREA)) > UNEXPLAINED
 
-    def _looks_damaged(self, frame: av.VideoFrame) -> bool:
+    def _looks_damaged(self, picture: Planes, others: Sequence[Planes]) -> bool:
         from faceinpaint_cli.damage.extent import damaged_cells  # a clean file need not wait for torch
 
-        own, *clean = (tuple(reduced(plane, _times(frame)) for plane in picture)
-                       for picture in (planes_of(frame), *self._clean))
+        own, *clean = (tuple(reduced(plane, _times(picture[0])) for plane in planes) for planes in (picture, *others))
         return float((damaged_cells(own, clean) > SURE).mean()) > LEAST_AREA
 
 
-def _times(frame: av.VideoFrame) -> int:
-    return min(MOST_REDUCED, -(-max(frame.width, frame.height) // SIDE))
+def _times(luma: np.ndarray) -> int:
+    return min(MOST_REDUCED, -(-max(luma.shape) // SIDE))
