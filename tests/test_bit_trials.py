@@ -82,11 +82,12 @@ def test_a_wrong_bit_is_found(tmp_path: Path, options: dict[str, str]) -> None:
     clip = make_clip(tmp_path / "clip.mp4", **options)
     hit = 8
     byte = len(packets_of(clip)[hit]) // 4
-    damaged = with_packets(clip, tmp_path / "damaged.mp4", lambda n, data: turned(data, byte, 4) if n == hit else data)
+    damaged = with_packets(clip, tmp_path / "damaged.mp4",
+                           lambda n, data: turned(data, [(byte, 4)]) if n == hit else data)
     found = diagnose(damaged)
     assert [o.packet for g in found.groups for o in g.onsets] == [hit]
     wrong = find_wrong_bits(found)
-    assert [(w.packet, w.byte, w.bit, w.sure) for w in wrong] == [(hit, byte, 4, True)]
+    assert [(w.packet, w.bits, w.sure) for w in wrong] == [(hit, ((byte, 4),), True)]
 
 
 def test_lost_bytes_are_no_wrong_bit(tmp_path: Path) -> None:
@@ -106,13 +107,13 @@ def test_lost_bytes_are_no_wrong_bit(tmp_path: Path) -> None:
 def test_bits_are_turned_in_any_container(tmp_path: Path, suffix: str) -> None:
     clip = make_clip(tmp_path / f"clip{suffix}", bf="0")
     before = packets_of(clip)
-    places = {n: (len(before[n]) * (n + 1) // 30, n % 8) for n in (0, 5, 17, 23)}
+    places = {n: [(len(before[n]) * (n + 1) // 30, n % 8)] for n in (0, 5, 17, 23)}
     target = tmp_path / f"other{suffix}"
     assert copy_with_turned_bits(clip, target, places) == sorted(places)
     assert target.stat().st_size == clip.stat().st_size
     after = packets_of(target)
     for number, data in enumerate(before):
-        assert after[number] == (turned(data, *places[number]) if number in places else data)
+        assert after[number] == (turned(data, places[number]) if number in places else data)
     assert copy_with_turned_bits(target, tmp_path / f"again{suffix}", places) == sorted(places)
     assert (tmp_path / f"again{suffix}").read_bytes() == clip.read_bytes()
 
@@ -122,7 +123,7 @@ def test_a_file_with_one_wrong_bit_comes_back_as_it_was(tmp_path: Path) -> None:
     sizes = [len(data) for data in packets_of(clip)]
     hit = 5
     damaged, output = tmp_path / "damaged.mp4", tmp_path / "out" / "whole.mp4"
-    assert copy_with_turned_bits(clip, damaged, {hit: (sizes[hit] // 4, 4)}) == [hit]
+    assert copy_with_turned_bits(clip, damaged, {hit: [(sizes[hit] // 4, 4)]}) == [hit]
     config = RunConfig(device="cpu")
     result = repair_video(Job(damaged, output, "video", Path("damaged.mp4")), config, Stages(config))
     assert output.read_bytes() == clip.read_bytes()
@@ -139,12 +140,12 @@ def test_what_is_not_a_wrong_bit_is_mended_beside_one(tmp_path: Path) -> None:
 
     def hurt(number: int, data: bytes) -> bytes:
         if number == 5:
-            return turned(data, sizes[5] // 4, 4)
+            return turned(data, [(sizes[5] // 4, 4)])
         return data[: len(data) * 4 // 10] + bytes(len(data) - len(data) * 4 // 10) if number == 18 else data
 
     damaged, output = with_packets(clip, tmp_path / "damaged.mp4", hurt), tmp_path / "whole.mp4"
     found = find_wrong_bits(diagnose(damaged))
-    assert [(w.packet, w.byte, w.bit) for w in found] == [(5, sizes[5] // 4, 4)]
+    assert [(w.packet, w.bits) for w in found] == [(5, ((sizes[5] // 4, 4),))]
     config = RunConfig(device="cpu")
     result = repair_video(Job(damaged, output, "video", Path("damaged.mp4")), config, Stages(config))
     assert result.method == "in-loop" and result.audit["ok"]
@@ -166,7 +167,7 @@ def test_other_codecs_are_left_alone(tmp_path: Path) -> None:
 def test_the_page_shows_where_the_damage_was(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4")
     damaged, page = tmp_path / "damaged.mp4", tmp_path / "page.html"
-    copy_with_turned_bits(clip, damaged, {8: (len(packets_of(clip)[8]) // 4, 1)})
+    copy_with_turned_bits(clip, damaged, {8: [(len(packets_of(clip)[8]) // 4, 1)]})
     config = RunConfig(device="cpu")
     job = Job(damaged, tmp_path / "whole.mp4", "video", Path("damaged.mp4"))
     with Gallery(page) as gallery:

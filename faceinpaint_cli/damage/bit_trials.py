@@ -1,15 +1,16 @@
-"""Which single bit of a damaged H.264 packet is wrong, proved by decoding: with that bit turned the slice must decode
-to its last byte, and the picture must follow from the one before it.
+"""Which bits of a damaged H.264 packet are wrong, proved by decoding: with them turned the slice must decode to its
+last byte, and the picture must follow from the one before it.
 
 A wrong bit puts the entropy decoder out of step, which it notices some ten to some hundred bytes on. So the bits before
 that place are turned one after the other; nearly all make an error again, or leave bytes over. Trial slices are made
 ones that no other refers to, so that one decoder can try thousands. Of those few that decode to the end the picture
-tells: after any other than the true one it is garbage from there on.
+tells: after any other than the true one it is garbage from there on. Where none does, those with which the decoder
+stays in step longest, without garbage, are kept, and the next wrong bit is looked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -29,17 +30,24 @@ from faceinpaint_cli.media.optical_flow import eight_bit, left_over, quick_flow
 from faceinpaint_cli.media.planes import luma_array
 from faceinpaint_cli.media.video_index import open_video, video_stream
 
-REACH = 1024
-"""Bytes before the place where the error is noticed that are tried: of 42 errors the farthest was noticed 377 bytes
-after its bit."""
+REACH, FARTHER = 1024, 2048
+"""Bytes before the place where the error is noticed that are tried, and where a bit of another packet is proved wrong:
+of 42 errors the farthest was noticed 377 bytes after its bit, but in keyframes it can be 2,000.
+"""
 TAIL = 100
 """So many bytes must follow that place. Without, a false bit passes too often: what is left of a slice that lost its
 end decodes with one of them as if it ended there."""
 SECONDS, FAILURES = 1.0, 3
 """A packet is given up after so long, a file after so many packets in a row: what lost whole bytes cannot be mended
 this way, and is damaged alike in each place."""
-LONGER = 4.0
-"""Seconds for a packet where a bit of another is proved wrong: then it is worth it."""
+LONGER, MOST_BITS, FOLLOWED = 15.0, 4, 3
+"""Where a bit of another packet is proved wrong: seconds for a packet, wrong bits in it, and how many trials that do
+not end well are followed up."""
+IN_STEP, LOOKED_AT = 100, 40
+"""A decoder must stay in step for so many bytes more; where no trial ends well, for as many times as it takes until so
+few are left that their pictures can be looked at."""
+BAND, GARBAGE = 32, 2.5
+"""So many rows of a picture are garbage where their block steps are so much above those of the picture before."""
 CUTS = (6, 9, 14)
 """Cut by one of these numbers of bytes a whole slice does not decode. (A decoder reads ahead, and in what it then
 makes of nothing may see an end.)"""
@@ -55,22 +63,25 @@ OTHERS = (b"\x55", b"\xa7", b"\x19")
 """Three other continuations: with one the decoder may by chance stop at the same macroblock, many errors are only
 noticed in the first of a row."""
 
+Bit = tuple[int, int]
+"""Which byte of the data, and which of its bits, 0 the lowest."""
+
+
 @dataclass(frozen=True)
-class WrongBit:
-    """Bit `bit` (0 the lowest) of byte `byte` of a packet that is shown at `pts`; `sure` where enough of the slice
-    follows it to prove it."""
+class WrongBits:
+    """Bits of a packet that is shown at `pts`; `sure` where it is one, and enough of the slice follows to prove it."""
 
     packet: int
     pts: int
-    byte: int
-    bit: int
+    bits: tuple[Bit, ...]
     sure: bool
 
 
-def find_wrong_bits(diagnosis: Diagnosis) -> list[WrongBit]:
+def find_wrong_bits(diagnosis: Diagnosis) -> list[WrongBits]:
     """The bits that are wrong in the hit packets of an H.264 file; none for other codecs.
 
-    Where one is proved the file has single wrong bits, and those near the ends of slices are looked for as well.
+    Where one is proved the file has single wrong bits, and those near the ends of slices are looked for as well, and
+    several in one slice.
     """
     hit = {o.packet for g in diagnosis.groups for o in g.onsets}
     if diagnosis.codec != "h264" or not hit:
@@ -82,14 +93,15 @@ def find_wrong_bits(diagnosis: Diagnosis) -> list[WrongBit]:
     return [found[number] for number in sorted(found)]
 
 
-def turned(data: bytes, byte: int, bit: int) -> bytes:
-    """The data with one bit turned."""
+def turned(data: bytes, bits: Iterable[Bit]) -> bytes:
+    """The data with these bits turned."""
     changed = bytearray(data)
-    changed[byte] ^= 1 << bit
+    for byte, bit in bits:
+        changed[byte] ^= 1 << bit
     return bytes(changed)
 
 
-def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBit]) -> Iterator[WrongBit]:
+def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBits]) -> Iterator[WrongBits]:
     """The wrong bits in the packets `hit`; those that are `known` are set right on the way."""
     starts = {g.first for g in diagnosis.groups}
     failures = 0
@@ -107,15 +119,15 @@ def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBit]) 
                     sets.take(unit.data)
             wrong, heading = known.get(number), substituter.heading(bytes(packet))
             if number in hit and packet.pts is not None:
-                place = _Trials(stream, sets, past, packet).wrong_bit(0 if known else TAIL)
-                failures = 0 if place else failures + 1
-                if place:
-                    wrong = WrongBit(number, packet.pts, *place, sure=not known)
+                bits = _Trials(stream, sets, past, packet, proved=bool(known)).wrong_bits()
+                failures = 0 if bits else failures + 1
+                if bits:
+                    wrong = WrongBits(number, packet.pts, bits, sure=not known)
                     yield wrong
                 elif failures == FAILURES and not known:
                     return
             if wrong:
-                packet = _with_data(packet, turned(bytes(packet), wrong.byte, wrong.bit))
+                packet = _with_data(packet, turned(bytes(packet), wrong.bits))
             past.shown.append(packet)
             past.intact.append(packet)
             past.sound += past.sound == len(past.shown) - 1 and (number not in hit or wrong is not None)
@@ -139,50 +151,60 @@ class _Past:
 @dataclass(frozen=True)
 class _Slice:
     """Slice number `unit` of a packet's units; a bit of it can be tried from byte `start` on, `stripped` makes it one
-    that no other refers to, `decodes` says whether the decoder finds no fault with such a one."""
+    that no other refers to, `decodes` says whether the decoder finds no fault with such a one, `said` what it says of
+    it."""
 
     unit: int
     start: int
+    cabac: bool
     stripped: Callable[[bytes], bytes]
     decodes: Callable[[bytes], bool]
+    said: Callable[[bytes], Messages]
 
-    def is_whole(self, data: bytes) -> bool:
-        """Whether it decodes, and that to its last byte."""
-        return self.decodes(data) and not all(self.decodes(data[:-cut]) for cut in CUTS)
+    def is_used_up(self, data: bytes) -> bool:
+        """Whether data with which the decoder finds no fault are needed to the last byte."""
+        return not all(self.decodes(data[:-cut]) for cut in CUTS)
 
 
 class _Trials:
-    """Trials on one packet, which comes after those of the `past`."""
+    """Trials on one packet, which comes after those of the `past`; `proved` where the file is known to have single
+    wrong bits."""
 
-    def __init__(self, stream: av.VideoStream, sets: ParameterSets, past: _Past, packet: av.Packet) -> None:
+    def __init__(self, stream: av.VideoStream, sets: ParameterSets, past: _Past, packet: av.Packet,
+                 proved: bool) -> None:
         self._stream, self._sets, self._past, self._packet = stream, sets, past, packet
         self._prefix = length_size("h264", stream.codec_context.extradata)
         self._units = [unit.data for unit in split(bytes(packet), self._prefix) if unit.data]
+        self._tail, self._most, self._reach = (0, MOST_BITS, FARTHER) if proved else (TAIL, 1, REACH)
+        self._until = perf_counter() + (LONGER if proved else SECONDS)
 
-    def wrong_bit(self, tail: int) -> tuple[int, int] | None:
-        """(byte of the packet, bit), or None where no single bit explains the damage, or fewer bytes of the slice than
-        `tail` follow the place where it is noticed."""
+    def wrong_bits(self) -> tuple[Bit, ...]:
+        """The bits of the packet; none where they do not explain the damage."""
         strict = self._decoder(self._past.intact, STRICT)
         try:
             slices = [self._slice(n, strict) for n, unit in enumerate(self._units) if is_slice(unit)]
         except ValueError:  # a header that cannot be read
-            return None
-        broken = [s for s in slices if not s.is_whole(self._units[s.unit])]
+            return ()
+        broken = [s for s in slices
+                  if not s.decodes(self._units[s.unit]) or not s.is_used_up(self._units[s.unit])]
         if len(broken) > 1:
-            return None
+            return ()
         for suspect in broken or slices:
-            found = self._in_slice(suspect, tail)
+            found = self._in_slice(suspect, ())
             if found:
                 place = 0
                 for unit in self._units[: suspect.unit]:
                     place = bytes(self._packet).index(unit, place) + len(unit)
-                return bytes(self._packet).index(self._units[suspect.unit], place) + found[0], found[1]
-        return None
+                place = bytes(self._packet).index(self._units[suspect.unit], place)
+                return tuple((place + byte, bit) for byte, bit in found)
+        return ()
 
     def _slice(self, number: int, strict: av.VideoCodecContext) -> _Slice:
         start, stripped = expendable(self._units[number], self._sets)
-        return _Slice(number, start, stripped,
-                      lambda data: tolerant.decode_one(strict, self._as_packet(stripped(data)))[1] is None)
+        cabac = self._sets.pps[self._sets.slice_header(self._units[number]).pps].cabac
+        return _Slice(number, start, cabac, stripped,
+                      lambda data: tolerant.decode_one(strict, self._as_packet(stripped(data)))[1] is None,
+                      lambda data: decode_logged(strict, self._as_packet(stripped(data)))[2])
 
     def _decoder(self, packets: Sequence[av.Packet], options: dict[str, str] | None = None) -> av.VideoCodecContext:
         """A decoder that was given these packets."""
@@ -192,22 +214,62 @@ class _Trials:
             tolerant.decode_one(context, packet)
         return context
 
-    def _in_slice(self, suspect: _Slice, tail: int) -> tuple[int, int] | None:
-        data = self._units[suspect.unit]
-        end, until = self._noticed(suspect), perf_counter() + (SECONDS if tail else LONGER)
-        if len(data) - end < tail:
-            return None
-        candidates: list[tuple[int, int]] = []
-        for byte in range(end - 1, max(suspect.start, end - REACH) - 1, -1):
-            candidates += [(byte, bit) for bit in range(8) if suspect.is_whole(turned(data, byte, bit))]
-            if perf_counter() > until or len(candidates) > MOST_CANDIDATES:
+    def _in_slice(self, suspect: _Slice, bits: tuple[Bit, ...]) -> tuple[Bit, ...]:
+        """The bits with which the slice is right, these among them; none where there are no such bits."""
+        data = turned(self._units[suspect.unit], bits)
+        end = self._noticed(suspect, data)
+        if len(data) - end < self._tail:
+            return ()
+        first = max(suspect.start, end - self._reach)
+        places = [(byte, bit) for byte in range(end - 1, first - 1, -1) for bit in range(8)]
+        if suspect.cabac and end + IN_STEP < len(data):
+            places = self._in_step(suspect, data, end + IN_STEP, places)
+        whole: list[tuple[Bit, ...]] = []
+        for place in places:
+            changed = turned(data, [place])
+            if suspect.decodes(changed) and suspect.is_used_up(changed):
+                whole.append((*bits, place))
+            if perf_counter() > self._until or len(whole) > MOST_CANDIDATES:
                 break
-        return self._best(suspect, candidates) if candidates else None
+        found = self._best(suspect, whole) if whole else ()
+        if found or len(bits) + 1 >= self._most or not suspect.cabac:
+            return found
+        for upto in range(end + 2 * IN_STEP, len(data), IN_STEP):
+            if len(places) <= LOOKED_AT:
+                break
+            places = self._in_step(suspect, data, upto, places)
+        if len(places) > LOOKED_AT:
+            return ()
+        for candidate in self._cleanest(suspect, [(*bits, place) for place in places]):
+            found = self._in_slice(suspect, candidate) if perf_counter() < self._until else ()
+            if found:
+                return found
+        return ()
 
-    def _noticed(self, suspect: _Slice) -> int:
-        """The byte of the slice before which the decoder has noticed the error: whatever comes from there on, it says
+    def _in_step(self, suspect: _Slice, data: bytes, upto: int, places: Sequence[Bit]) -> list[Bit]:
+        """Of `places` those with which a CABAC decoder is in step to byte `upto`: data that break off there are decoded
+        to their end and beyond; out of step it stumbles before, or sees an end."""
+        return [place for place in places if perf_counter() < self._until
+                and (suspect.said(turned(data, [place])[:upto]).unread or 0) < 0]
+
+    def _cleanest(self, suspect: _Slice, candidates: Sequence[tuple[Bit, ...]]) -> list[tuple[Bit, ...]]:
+        """Those with which the picture is without garbage farthest down, as far as it was decoded."""
+        before = self._picture_before(self._past.sound)
+        width = next(iter(self._sets.sps.values())).mb_width
+        clean: list[tuple[int, tuple[Bit, ...]]] = []
+        for number, luma, said in self._pictures(suspect, candidates):
+            rows = len(luma) - -(-(said.concealed or 0) // width) * 16
+            bands = range(0, rows - BAND + 1, BAND)
+            usual = [block_steps(before[y : y + BAND]) if before is not None else 0 for y in bands]
+            steps = [block_steps(luma[y : y + BAND]) for y in bands]
+            good = next((i for i, (a, b) in enumerate(zip(steps, usual, strict=True)) if a > b + GARBAGE), len(bands))
+            clean.append((good, candidates[number]))
+        return [bits for _, bits in sorted(clean, reverse=True)[:FOLLOWED]]
+
+    def _noticed(self, suspect: _Slice, data: bytes) -> int:
+        """The byte of a slice before which the decoder has noticed the error: whatever comes from there on, it says
         the same."""
-        data, context = self._units[suspect.unit], self._decoder(self._past.shown)
+        context = self._decoder(self._past.shown)
 
         def said(changed: bytes) -> Messages:
             messages = decode_logged(context, self._as_packet(suspect.stripped(changed)))[2]
@@ -224,20 +286,22 @@ class _Trials:
                 low = middle
         return min(len(data), high + AHEAD)
 
-    def _best(self, suspect: _Slice, candidates: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
-        """Of bits with which the slice decodes, the one whose picture follows best from the one before it; None where
+    def _best(self, suspect: _Slice, candidates: Sequence[tuple[Bit, ...]]) -> tuple[Bit, ...]:
+        """Of bits with which the slice decodes, those whose picture follows best from the one before it; none where
         that looks like garbage too."""
         before, sound = self._picture_before(), self._picture_before(self._past.sound)
         allowed = KEY_STEPS if self._packet.is_keyframe else STEPS
         allowed += block_steps(sound) if sound is not None else 0
-        best: tuple[float, tuple[int, int]] | None = None
-        for number, luma in self._pictures(suspect, candidates):
+        best: tuple[float, tuple[Bit, ...]] = np.inf, ()
+        for number, luma, said in self._pictures(suspect, candidates):
+            if said.errors or said.concealed:
+                continue
             steps, unlike = block_steps(luma), 0.0
             if before is not None and before.shape == luma.shape:
                 unlike = float(left_over(luma, before, quick_flow(luma, before)).mean())
-            if steps <= allowed and (best is None or steps + unlike < best[0]):
-                best = steps + unlike, candidates[number]
-        return best[1] if best else None
+            if steps <= allowed:
+                best = min(best, (steps + unlike, candidates[number]))
+        return best[1]
 
     def _picture_before(self, packets: int | None = None) -> np.ndarray | None:
         """Luma (HW uint8) of the picture shown before this one, or of those of the first so many packets of the
@@ -251,26 +315,27 @@ class _Trials:
                     nearest = frame
         return None if nearest is None else eight_bit(luma_array(nearest))
 
-    def _pictures(self, suspect: _Slice, candidates: Sequence[tuple[int, int]]) -> Iterator[tuple[int, np.ndarray]]:
-        """(number of the candidate, luma HW uint8) of the picture with each of the bits turned, where the decoder finds
-        no fault with it."""
+    def _pictures(self, suspect: _Slice,
+                  candidates: Sequence[tuple[Bit, ...]]) -> Iterator[tuple[int, np.ndarray, Messages]]:
+        """(number of the candidate, luma HW uint8, what was said of it) of the picture with each of these bits turned,
+        as far as the decoder shows it."""
         units = [expendable(u, self._sets)[1](u) if is_slice(u) else u for u in self._units]
         context = self._decoder(self._past.shown)
-        whole: set[int | None] = set()
+        heard: dict[int, Messages] = {}
         first = 1 << 60  # no time of a file
         for number in [*range(len(candidates)), None]:
             if number is None:
                 frames = tolerant.decode_one(context, None)[0]
             else:
-                units[suspect.unit] = suspect.stripped(turned(self._units[suspect.unit], *candidates[number]))
+                units[suspect.unit] = suspect.stripped(turned(self._units[suspect.unit], candidates[number]))
                 trial = av.Packet(join(units, self._prefix))
                 trial.pts = first + number
                 frames, error, said = decode_logged(context, trial)
-                if error is None and not said.errors and not said.concealed:
-                    whole.add(trial.pts)
+                if error is None:
+                    heard[number] = said
             for frame in frames:
-                if frame.pts in whole:
-                    yield frame.pts - first, eight_bit(luma_array(frame))
+                if frame.pts is not None and frame.pts - first in heard:
+                    yield frame.pts - first, eight_bit(luma_array(frame)), heard[frame.pts - first]
 
     def _as_packet(self, unit: bytes) -> av.Packet:
         packet = av.Packet(join([unit], self._prefix))

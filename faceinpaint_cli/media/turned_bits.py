@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from faceinpaint_cli.media.video_index import open_video, video_stream
@@ -14,32 +14,36 @@ WINDOWS = (48, 24, 12)
 """A byte is found in the file by so many around it: fewer where a container's own stand between them."""
 
 
-def copy_with_turned_bits(source: Path, target: Path, bits: Mapping[int, tuple[int, int]]) -> list[int]:
-    """Copy `source` to `target` with one bit of some packets of its video stream turned: (byte, bit, 0 the lowest), by
-    the packet's number in the file. The numbers of those packets for which that was possible.
+def copy_with_turned_bits(source: Path, target: Path, bits: Mapping[int, Sequence[tuple[int, int]]]) -> list[int]:
+    """Copy `source` to `target` with bits of some packets of its video stream turned: each (byte, bit, 0 the lowest),
+    by the packet's number in the file. The numbers of those packets for which that was possible.
 
     Raises OSError where the copy cannot be written.
     """
     wanted: dict[int, bytes] = {}
-    places: dict[int, int] = {}
+    places: list[tuple[int, int]] = []
+    """Where in the file, and which bit."""
     with open_video(source) as container, source.open("rb") as file:
         for number, packet in enumerate(p for p in container.demux(video_stream(container, source)) if p.size):
             if number not in bits or packet.pos is None or packet.pos < 0:
                 continue
-            (byte, bit), data = bits[number], bytearray(packet)
+            data = bytes(packet)
             file.seek(packet.pos)
-            place = _find(file.read(len(data) * 5 // 4 + SLACK), bytes(data), byte)
-            if place is not None:
-                places[number] = packet.pos + place
-                data[byte] ^= 1 << bit
-                wanted[number] = bytes(data)
+            stretch = file.read(len(data) * 5 // 4 + SLACK)
+            found = [_find(stretch, data, byte) for byte, _ in bits[number]]
+            changed = bytearray(data)
+            for place, (byte, bit) in zip(found, bits[number], strict=True):
+                changed[byte] ^= 1 << bit
+                if place is not None:
+                    places.append((packet.pos + place, bit))
+            wanted[number] = bytes(changed)
     shutil.copyfile(source, target)
     with target.open("r+b") as file:
-        for number, place in places.items():
+        for place, bit in places:
             file.seek(place)
-            changed = file.read(1)[0] ^ 1 << bits[number][1]
+            value = file.read(1)[0] ^ 1 << bit
             file.seek(place)
-            file.write(bytes([changed]))
+            file.write(bytes([value]))
     with open_video(target) as container:
         packets = enumerate(p for p in container.demux(video_stream(container, target)) if p.size)
         return [number for number, packet in packets if number in wanted and bytes(packet) == wanted[number]]

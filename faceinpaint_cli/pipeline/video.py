@@ -32,7 +32,7 @@ from faceinpaint_cli.pipeline.stages import Stages, spread
 from faceinpaint_cli.types import Face, Job, JobResult
 
 if TYPE_CHECKING:
-    from faceinpaint_cli.damage.bit_trials import WrongBit
+    from faceinpaint_cli.damage.bit_trials import WrongBits
     from faceinpaint_cli.damage.masks import VideoMask
     from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
@@ -74,7 +74,7 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
     with ExitStack() as stack:
         mended: MendedFrames | None = None
         path = job.input
-        wrong: list[WrongBit] = []
+        wrong: list[WrongBits] = []
         if diagnosis is not None and diagnosis.damaged:
             from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
@@ -118,7 +118,7 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
 
 
 @contextmanager
-def bits_set_right(job: Job, diagnosis: Diagnosis) -> Iterator[tuple[Path, list[WrongBit]]]:
+def bits_set_right(job: Job, diagnosis: Diagnosis) -> Iterator[tuple[Path, list[WrongBits]]]:
     """A copy of a damaged file, while it lasts, in which the bits that are proved to be wrong are right, and these;
     the file itself where there are none."""
     from faceinpaint_cli.damage.bit_trials import find_wrong_bits
@@ -129,11 +129,11 @@ def bits_set_right(job: Job, diagnosis: Diagnosis) -> Iterator[tuple[Path, list[
         path, done = job.input, set()
         if wrong:
             path = stack.enter_context(scratch_beside(job.output, job.input.suffix))
-            done = set(copy_with_turned_bits(job.input, path, {w.packet: (w.byte, w.bit) for w in wrong}))
+            done = set(copy_with_turned_bits(job.input, path, {w.packet: w.bits for w in wrong}))
         yield path, [w for w in wrong if w.packet in done]
 
 
-def _damage_report(diagnosis: Diagnosis, wrong: Sequence[WrongBit], mended: MendedFrames | None) -> dict[str, Any]:
+def _damage_report(diagnosis: Diagnosis, wrong: Sequence[WrongBits], mended: MendedFrames | None) -> dict[str, Any]:
     """What was wrong with the file, and what was done."""
     report: dict[str, Any] = {"mended": []} if mended is None else mended.report()
     bits = [{"seconds": float(w.pts * diagnosis.time_base), "how": "bit" if w.sure else "bit, likely", "area": 0.0}
