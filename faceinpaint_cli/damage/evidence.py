@@ -255,12 +255,11 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
 
 def _first_seen(hit: Iterable[int], survey: _Survey) -> list[int]:
     """Of pictures that look damaged those that nothing else explains: no sign stands at an earlier picture of their
-    group, nor, for a keyframe, at the group before, from which it then only differs."""
+    group. (For keyframes the watch itself tells whether it is them or what was before.)"""
     groups, found = _groups(survey.pictures), []
     for number in hit:
-        place = next(i for i, group in enumerate(groups) if group.first <= number < group.last)
-        first = groups[max(0, place - 1)].first if number == groups[place].first else groups[place].first
-        if not any(first <= sign < number for sign in survey.signs):
+        group = next(g for g in groups if g.first <= number < g.last)
+        if not any(group.first <= sign < number for sign in survey.signs):
             found.append(number)
     return found
 
