@@ -25,7 +25,7 @@ def face() -> np.ndarray:
 
 
 def test_a_white_square_is_found_and_its_place_is_right(face):
-    found = 0
+    overlaps = []
     for y, x in ((100, 70), (20, 110), (120, 10)):
         stamped = face.copy()
         stamped[y : y + 128, x : x + 128] = 255
@@ -34,8 +34,8 @@ def test_a_white_square_is_found_and_its_place_is_right(face):
         (soft,) = locate_damage([stamped])
         assert soft.shape == true.shape and soft.dtype == np.float32 and soft.min() >= 0 and soft.max() <= 1
         hit = soft > 0.5
-        found += (hit & true).sum() / (hit | true).sum() > 0.9
-    assert found == 3
+        overlaps.append((hit & true).sum() / (hit | true).sum())
+    assert min(overlaps) > 0.8 and np.median(overlaps) > 0.98
 
 
 def test_bars_and_a_piece_of_another_picture_are_found(face):
@@ -58,6 +58,21 @@ def test_what_has_come_off_a_print_is_found():
     true = cv2.imread(str(samples / "masks" / "hopper.png"), cv2.IMREAD_GRAYSCALE) > 127
     hit = locate_damage([np.ascontiguousarray(stained)])[0] > 0.5
     assert (hit & true).sum() > 0.6 * true.sum() and (hit & ~true).sum() < 0.15 * hit.sum()
+
+
+def test_a_face_in_a_large_picture_is_looked_at_closely():
+    picture = cv2.resize(coffee(), (1400, 1000))
+    picture[300:720, 500:920] = astronaut()[:420, 60:480]
+    box = np.array([605, 365, 725, 510])
+    stain = np.zeros(picture.shape[:2], np.uint8)
+    cv2.ellipse(stain, (690, 450), (26, 18), 30, 0, 360, 1, -1)
+    stained = np.where(stain[..., None] > 0, np.uint8([232, 228, 214]), picture)
+    assert not locate_damage([stained])[0].any()
+    hit = locate_damage([stained], [[box]])[0] > 0.5
+    assert hit[stain > 0].mean() > 0.9 and hit.sum() < 1.5 * stain.sum()
+    assert not locate_damage([picture], [[box]])[0].any()
+    two = locate_damage([picture, stained], [[], [box]])
+    assert not two[0].any() and two[1].any()
 
 
 def test_a_large_region_must_be_sure_inside():

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
 
 import av
 import numpy as np
@@ -37,12 +36,13 @@ of 42 errors the farthest was noticed 377 bytes after its bit, but in keyframes 
 TAIL = 100
 """So many bytes must follow that place. Without, a false bit passes too often: what is left of a slice that lost its
 end decodes with one of them as if it ended there."""
-SECONDS, FAILURES = 1.0, 3
-"""A packet is given up after so long, a file after so many packets in a row: what lost whole bytes cannot be mended
-this way, and is damaged alike in each place."""
-LONGER, MOST_BITS, FOLLOWED = 15.0, 4, 3
-"""Where a bit of another packet is proved wrong: seconds for a packet, wrong bits in it, and how many trials that do
-not end well are followed up."""
+MOST_BYTES, FAILURES = 60_000_000, 4
+"""A packet is given up after so many bytes of trials (two seconds or three; counted and not timed, so that the outcome
+is the same on every machine), a file after so many packets in a row: what lost whole bytes cannot be mended this way,
+and is damaged alike in each place."""
+MORE_BYTES, MOST_BITS, FOLLOWED = 100_000_000, 4, 3
+"""Where a bit of another packet is proved wrong: bytes of trials for a packet, wrong bits in it, and how many of the
+trials that do not end well are followed up."""
 IN_STEP, LOOKED_AT = 100, 40
 """A decoder must stay in step for so many bytes more; where no trial ends well, for as many times as it takes until so
 few are left that their pictures can be looked at."""
@@ -118,7 +118,7 @@ def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBits])
                 if unit.data and not is_slice(unit):
                     sets.take(unit.data)
             wrong, heading = known.get(number), substituter.heading(bytes(packet))
-            if number in hit and packet.pts is not None:
+            if number in hit and packet.pts is not None and past.sound == len(past.shown):
                 bits = _Trials(stream, sets, past, packet, proved=bool(known)).wrong_bits()
                 failures = 0 if bits else failures + 1
                 if bits:
@@ -140,7 +140,7 @@ def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBits])
 class _Past:
     """The packets of a group so far. In `intact` those that could not be set right are grey pictures, so that a strict
     decoder has all that others refer to; `shown` are as they are, and `earlier` those of the group before. The first
-    so many are `sound`: beside garbage other garbage does not stand out."""
+    so many are `sound`: what refers to garbage is garbage, whatever its bits."""
 
     intact: list[av.Packet] = field(default_factory=list)
     shown: list[av.Packet] = field(default_factory=list)
@@ -176,7 +176,8 @@ class _Trials:
         self._prefix = length_size("h264", stream.codec_context.extradata)
         self._units = [unit.data for unit in split(bytes(packet), self._prefix) if unit.data]
         self._tail, self._most, self._reach = (0, MOST_BITS, FARTHER) if proved else (TAIL, 1, REACH)
-        self._until = perf_counter() + (LONGER if proved else SECONDS)
+        self._left = MORE_BYTES if proved else MOST_BYTES
+        self._kept = self._left // 4  # for those trials that the others leave
 
     def wrong_bits(self) -> tuple[Bit, ...]:
         """The bits of the packet; none where they do not explain the damage."""
@@ -203,8 +204,8 @@ class _Trials:
         start, stripped = expendable(self._units[number], self._sets)
         cabac = self._sets.pps[self._sets.slice_header(self._units[number]).pps].cabac
         return _Slice(number, start, cabac, stripped,
-                      lambda data: tolerant.decode_one(strict, self._as_packet(stripped(data)))[1] is None,
-                      lambda data: decode_logged(strict, self._as_packet(stripped(data)))[2])
+                      lambda data: tolerant.decode_one(strict, self._trial(stripped(data)))[1] is None,
+                      lambda data: decode_logged(strict, self._trial(stripped(data)))[2])
 
     def _decoder(self, packets: Sequence[av.Packet], options: dict[str, str] | None = None) -> av.VideoCodecContext:
         """A decoder that was given these packets."""
@@ -229,7 +230,7 @@ class _Trials:
             changed = turned(data, [place])
             if suspect.decodes(changed) and suspect.is_used_up(changed):
                 whole.append((*bits, place))
-            if perf_counter() > self._until or len(whole) > MOST_CANDIDATES:
+            if self._left < 0 or len(whole) > MOST_CANDIDATES:
                 break
         found = self._best(suspect, whole) if whole else ()
         if found or len(bits) + 1 >= self._most or not suspect.cabac:
@@ -241,7 +242,7 @@ class _Trials:
         if len(places) > LOOKED_AT:
             return ()
         for candidate in self._cleanest(suspect, [(*bits, place) for place in places]):
-            found = self._in_slice(suspect, candidate) if perf_counter() < self._until else ()
+            found = self._in_slice(suspect, candidate) if self._left > 0 else ()
             if found:
                 return found
         return ()
@@ -249,12 +250,12 @@ class _Trials:
     def _in_step(self, suspect: _Slice, data: bytes, upto: int, places: Sequence[Bit]) -> list[Bit]:
         """Of `places` those with which a CABAC decoder is in step to byte `upto`: data that break off there are decoded
         to their end and beyond; out of step it stumbles before, or sees an end."""
-        return [place for place in places if perf_counter() < self._until
+        return [place for place in places if self._left > self._kept
                 and (suspect.said(turned(data, [place])[:upto]).unread or 0) < 0]
 
     def _cleanest(self, suspect: _Slice, candidates: Sequence[tuple[Bit, ...]]) -> list[tuple[Bit, ...]]:
         """Those with which the picture is without garbage farthest down, as far as it was decoded."""
-        before = self._picture_before(self._past.sound)
+        before = self._picture_before()
         width = next(iter(self._sets.sps.values())).mb_width
         clean: list[tuple[int, tuple[Bit, ...]]] = []
         for number, luma, said in self._pictures(suspect, candidates):
@@ -272,7 +273,7 @@ class _Trials:
         context = self._decoder(self._past.shown)
 
         def said(changed: bytes) -> Messages:
-            messages = decode_logged(context, self._as_packet(suspect.stripped(changed)))[2]
+            messages = decode_logged(context, self._trial(suspect.stripped(changed)))[2]
             return replace(messages, errors=[])
 
         own, low, high = said(data), suspect.start, len(data)
@@ -289,9 +290,9 @@ class _Trials:
     def _best(self, suspect: _Slice, candidates: Sequence[tuple[Bit, ...]]) -> tuple[Bit, ...]:
         """Of bits with which the slice decodes, those whose picture follows best from the one before it; none where
         that looks like garbage too."""
-        before, sound = self._picture_before(), self._picture_before(self._past.sound)
+        before = self._picture_before()
         allowed = KEY_STEPS if self._packet.is_keyframe else STEPS
-        allowed += block_steps(sound) if sound is not None else 0
+        allowed += block_steps(before) if before is not None else 0
         best: tuple[float, tuple[Bit, ...]] = np.inf, ()
         for number, luma, said in self._pictures(suspect, candidates):
             if said.errors or said.concealed:
@@ -303,12 +304,11 @@ class _Trials:
                 best = min(best, (steps + unlike, candidates[number]))
         return best[1]
 
-    def _picture_before(self, packets: int | None = None) -> np.ndarray | None:
-        """Luma (HW uint8) of the picture shown before this one, or of those of the first so many packets of the
-        group."""
+    def _picture_before(self) -> np.ndarray | None:
+        """Luma (HW uint8) of the picture shown before this one."""
         context = self._decoder(())
         nearest: av.VideoFrame | None = None
-        for packet in [*self._past.earlier, *self._past.shown[:packets], None]:
+        for packet in [*self._past.earlier, *self._past.shown, None]:
             for frame in tolerant.decode_one(context, packet)[0]:
                 time = frame.pts
                 if time is not None and time < self._packet.pts and (nearest is None or time > (nearest.pts or 0)):
@@ -337,7 +337,8 @@ class _Trials:
                 if frame.pts is not None and frame.pts - first in heard:
                     yield frame.pts - first, eight_bit(luma_array(frame)), heard[frame.pts - first]
 
-    def _as_packet(self, unit: bytes) -> av.Packet:
+    def _trial(self, unit: bytes) -> av.Packet:
+        self._left -= len(unit)
         packet = av.Packet(join([unit], self._prefix))
         packet.pts = packet.dts = self._packet.pts
         return packet

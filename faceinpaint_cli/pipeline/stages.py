@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -72,12 +72,12 @@ class Stages:
 
         return self.filler.fill([FillItem(*item) for item in zip(images, masks, faces, strict=True)], detail)
 
-    @cached_property
-    def locate_damage(self) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
-        """Blind localiser of stamped-on patches: HWC uint8 RGB pictures to HW float32 maps in [0, 1]."""
+    def locate_damage(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Blind localiser of stamped-on patches, with a closer look at the faces: HWC uint8 RGB pictures to HW float32
+        maps in [0, 1]."""
         from faceinpaint_cli.damage.localiser import locate_damage
 
-        return locate_damage
+        return locate_damage(images, [[face.box for face in faces] for faces in self.detector.detect(images)])
 
     @property
     def needs_faces(self) -> bool:

@@ -29,9 +29,11 @@ class LocaliserPlan:
     """What is learned from: pictures of one of `sizes` pixels, each batch its own, `count` of 256 pixels or as many
     larger or smaller ones as cost the same; the share `clean` untouched, the share `twice` of the others stamped two
     times; the share `reduced` stamped at twice the size and then reduced, as large photographs are looked at; the share
-    `soft` of the stamps with a soft rim; the share `scenes` parts of wider views, where there are some."""
+    `soft` of the stamps with a soft rim; the share `scenes` parts of wider views, where there are some; the share
+    `crisp` sharpened, and as many with grain, before they are stamped or after: photographs of millions of pixels are
+    as sharp and as grainy where they are looked at, faces of training, enlarged, are not."""
 
-    sizes: Sequence[int] = (160, 192, 256, 384)
+    sizes: Sequence[int] = (128, 160, 192, 256, 384)
     count: int = 10
     seed: int = 1
     clean: float = 0.45
@@ -39,6 +41,7 @@ class LocaliserPlan:
     reduced: float = 0.3
     soft: float = 0.5
     scenes: float = 0.25
+    crisp: float = 0.3
     shapes: Mapping[str, float] = field(
         default_factory=lambda: {
             "square": 0.17,
@@ -117,6 +120,21 @@ def _soft_rim(
     return np.rint(picture + (stamped - picture.astype(np.float32)) * share[..., None]).astype(np.uint8), share > SEEN
 
 
+def _crisp(picture: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """The picture, sharpened by an unsharp mask for the given share of pictures, and with grain for the same share."""
+    if rng.random() < share:
+        blurred = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.6, 1.6))
+        amount = rng.uniform(0.5, 2.5)
+        picture = cv2.addWeighted(picture, 1 + amount, blurred, -amount, 0)
+    if rng.random() < share:
+        channels = 1 if rng.random() < 0.5 else 3
+        grain = rng.uniform(1, 9) * rng.standard_normal((*picture.shape[:2], channels), np.float32)
+        if rng.random() < 0.5:
+            grain = cv2.GaussianBlur(grain, (0, 0), 0.7).reshape(grain.shape)
+        picture = np.clip(picture + grain, 0, 255).astype(np.uint8)
+    return picture
+
+
 def make_batch(faces: np.ndarray, plan: LocaliserPlan, step: int, views: Sequence[np.ndarray] = ()) -> Batch:
     """Batch `step`: images (B, 3, S, S) uint8 and where they are stamped (B, 1, S, S) bool."""
     rng = np.random.default_rng([plan.seed, 3, step])
@@ -127,6 +145,8 @@ def make_batch(faces: np.ndarray, plan: LocaliserPlan, step: int, views: Sequenc
         side = 2 * size if rng.random() < plan.reduced else size
         wide = len(views) > 0 and rng.random() < plan.scenes
         picture = photograph(views[rng.integers(len(views))] if wide else faces[index], side, rng)
+        first = rng.random() < 0.7
+        picture = _crisp(picture, plan.crisp, rng) if first else picture
         mask = np.zeros(picture.shape[:2], bool)
         stamps = 0 if rng.random() < plan.clean else 1 + (rng.random() < plan.twice)
         for _ in range(stamps):
@@ -136,6 +156,7 @@ def make_batch(faces: np.ndarray, plan: LocaliserPlan, step: int, views: Sequenc
             stamped = stamp(picture, hole, rng, plan.patches, [_other_light(photograph(other, side, rng), rng)])
             picture, hole = _soft_rim(picture, stamped, hole, rng) if rng.random() < plan.soft else (stamped, hole)
             mask |= hole
+        picture = picture if first else _crisp(picture, plan.crisp, rng)
         if side != size:
             picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
             mask = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > SEEN
