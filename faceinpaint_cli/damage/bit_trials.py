@@ -22,8 +22,9 @@ from faceinpaint_cli.damage.decoder_log import Messages, decode_logged, listenin
 from faceinpaint_cli.damage.evidence import Diagnosis
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_expendable import expendable
-from faceinpaint_cli.media.h264_headers import ParameterSets, is_slice
+from faceinpaint_cli.media.h264_headers import ParameterSets, Sps, is_slice
 from faceinpaint_cli.media.h264_nal import join, length_size, split
+from faceinpaint_cli.media.h264_substitute import Substituter
 from faceinpaint_cli.media.optical_flow import eight_bit, left_over, quick_flow
 from faceinpaint_cli.media.planes import luma_array
 from faceinpaint_cli.media.video_index import open_video, video_stream
@@ -54,6 +55,7 @@ STEPS, KEY_STEPS = 0.27, 0.77
 """The picture may have block steps so much above those of the picture before it, a keyframe so much. Of 105 true bits
 in four clips 2 gave more; of 14 false ones with as long a tail, in slices that lost 100 or 500 bytes, all did."""
 STRICT = {"err_detect": "explode+aggressive", "ec": "0", "skip_loop_filter": "all"}
+GREY = 128
 AHEAD = 2
 """Bytes that a CABAC decoder may have read beyond what it decodes."""
 OTHERS = (b"\x55", b"\xa7", b"\x19")
@@ -105,16 +107,17 @@ def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBits])
     with open_video(Path(diagnosis.path)) as container:
         stream = video_stream(container, Path(diagnosis.path))
         prefix = length_size("h264", stream.codec_context.extradata)
+        substituter = Substituter(stream.codec_context.extradata)
         sets = ParameterSets.from_extradata(stream.codec_context.extradata)
         past = _Past()
         for number, packet in enumerate(p for p in container.demux(stream) if p.size):
             if number in starts:
-                past = _Past(past.packets)
+                past = _Past(earlier=past.shown)
             for unit in split(bytes(packet), prefix):
                 if unit.data and not is_slice(unit):
                     sets.take(unit.data)
-            wrong = known.get(number)
-            if number in hit and packet.pts is not None and past.sound:
+            wrong, heading = known.get(number), substituter.heading(bytes(packet))
+            if number in hit and packet.pts is not None and (known or past.sound):
                 bits = _Trials(stream, sets, past, packet, proved=bool(known)).wrong_bits()
                 failures = 0 if bits else failures + 1
                 if bits:
@@ -124,17 +127,24 @@ def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBits])
                     return
             if wrong:
                 packet = _with_data(packet, turned(bytes(packet), wrong.bits))
-            past.packets.append(packet)
-            past.sound &= number not in hit or wrong is not None
+            past.shown.append(packet)
+            past.intact.append(packet)
+            if number in hit and not wrong:
+                past.sound = False
+                if heading is not None and substituter.refusal(heading) is None:
+                    grey = substituter.packet(bytes(packet), heading, _grey(heading.sps))
+                    past.intact[-1] = _with_data(packet, grey)
 
 
 @dataclass
 class _Past:
-    """The packets of a group so far, and those of the group before. It is `sound` as long as all that were hit are set
-    right: what refers to garbage is garbage, whatever its bits."""
+    """The packets of a group so far. In `intact` those that could not be set right are grey pictures, so that a strict
+    decoder has all that others refer to; `shown` are as they are, and `earlier` those of the group before. It is
+    `sound` as long as there are none: beside garbage other garbage does not stand out."""
 
+    intact: list[av.Packet] = field(default_factory=list)
+    shown: list[av.Packet] = field(default_factory=list)
     earlier: list[av.Packet] = field(default_factory=list)
-    packets: list[av.Packet] = field(default_factory=list)
     sound: bool = True
 
 
@@ -165,13 +175,15 @@ class _Trials:
         self._stream, self._sets, self._past, self._packet = stream, sets, past, packet
         self._prefix = length_size("h264", stream.codec_context.extradata)
         self._units = [unit.data for unit in split(bytes(packet), self._prefix) if unit.data]
-        self._tail, self._most, self._reach = (0, MOST_BITS, FARTHER) if proved else (TAIL, 1, REACH)
-        self._left = MORE_BYTES if proved else MOST_BYTES
+        # beside garbage less can be told: there only single bits with enough behind them are looked for
+        far = proved and past.sound
+        self._tail, self._most, self._reach = (0, MOST_BITS, FARTHER) if far else (TAIL, 1, REACH)
+        self._left = MORE_BYTES if far else MOST_BYTES
         self._kept = self._left // 4  # for those trials that the others leave
 
     def wrong_bits(self) -> tuple[Bit, ...]:
         """The bits of the packet; none where they do not explain the damage."""
-        strict = self._decoder(self._past.packets, STRICT)
+        strict = self._decoder(self._past.intact, STRICT)
         try:
             slices = [self._slice(n, strict) for n, unit in enumerate(self._units) if is_slice(unit)]
         except ValueError:  # a header that cannot be read
@@ -260,7 +272,7 @@ class _Trials:
     def _noticed(self, suspect: _Slice, data: bytes) -> int:
         """The byte of a slice before which the decoder has noticed the error: whatever comes from there on, it says
         the same."""
-        context = self._decoder(self._past.packets)
+        context = self._decoder(self._past.shown)
 
         def said(changed: bytes) -> Messages:
             messages = decode_logged(context, self._trial(suspect.stripped(changed)))[2]
@@ -298,7 +310,7 @@ class _Trials:
         """Luma (HW uint8) of the picture shown before this one."""
         context = self._decoder(())
         nearest: av.VideoFrame | None = None
-        for packet in [*self._past.earlier, *self._past.packets, None]:
+        for packet in [*self._past.earlier, *self._past.shown, None]:
             for frame in tolerant.decode_one(context, packet)[0]:
                 time = frame.pts
                 if time is not None and time < self._packet.pts and (nearest is None or time > (nearest.pts or 0)):
@@ -310,7 +322,7 @@ class _Trials:
         """(number of the candidate, luma HW uint8, what was said of it) of the picture with each of these bits turned,
         as far as the decoder shows it."""
         units = [expendable(u, self._sets)[1](u) if is_slice(u) else u for u in self._units]
-        context = self._decoder(self._past.packets)
+        context = self._decoder(self._past.shown)
         heard: dict[int, Messages] = {}
         first = 1 << 60  # no time of a file
         for number in [*range(len(candidates)), None]:
@@ -332,6 +344,14 @@ class _Trials:
         packet = av.Packet(join([unit], self._prefix))
         packet.pts = packet.dts = self._packet.pts
         return packet
+
+
+def _grey(sps: Sps) -> list[np.ndarray]:
+    height, width = sps.mb_height, sps.mb_width
+    sizes = ((16, 16), sps.chroma_size, sps.chroma_size)
+    bits = (sps.luma_bits, sps.chroma_bits, sps.chroma_bits)
+    return [np.full((height * h, width * w), GREY << depth - 8, np.uint8 if depth == 8 else np.uint16)
+            for (h, w), depth in zip(sizes, bits, strict=True)]
 
 
 def _with_data(packet: av.Packet, data: bytes) -> av.Packet:
