@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from faceinpaint_cli.errors import OutputError
-from faceinpaint_cli.media.atomic import atomic_path, is_temporary
+from faceinpaint_cli.media.atomic import atomic_path, is_temporary, scratch_beside
 
 
 def test_writes_beside_the_target_and_renames(tmp_path):
@@ -93,3 +93,23 @@ def test_the_longest_names_that_a_file_system_takes(tmp_path):
     with atomic_path(target) as path:
         path.write_bytes(b"x")
     assert target.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("failure", [None, KeyboardInterrupt(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "bad")])
+def test_a_scratch_file_never_stays(tmp_path, failure):
+    target = tmp_path / "new" / "a.mp4"
+    expected = OutputError if getattr(failure, "errno", None) == errno.ENOSPC else type(failure)
+
+    def use() -> None:
+        with scratch_beside(target, ".mkv") as path:
+            assert path.parent == target.parent and path.suffix == ".mkv" and is_temporary(path)
+            path.write_bytes(b"meanwhile")
+            if failure is not None:
+                raise failure
+
+    if failure is None:
+        use()
+    else:
+        with pytest.raises(expected):
+            use()
+    assert not list(target.parent.iterdir())

@@ -10,6 +10,7 @@ stays in step longest, without garbage, are kept, and the next wrong bit is look
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from faceinpaint_cli.media.h264_substitute import Substituter
 from faceinpaint_cli.media.optical_flow import eight_bit, left_over, quick_flow
 from faceinpaint_cli.media.planes import luma_array
 from faceinpaint_cli.media.video_index import open_video, video_stream
+
+log = logging.getLogger(__name__)
 
 REACH, FARTHER = 1024, 2048
 """Bytes before the place where the error is noticed that are tried, and where a bit of another packet is proved wrong:
@@ -88,6 +91,8 @@ def find_wrong_bits(diagnosis: Diagnosis) -> list[WrongBits]:
     with listening():
         found = {w.packet: w for w in _search(diagnosis, hit, {})}
         if found and len(found) < len(hit):
+            log.warning("%s: bits are wrong in it; looking for all of them, for up to %d pictures, takes a while",
+                        diagnosis.path, len(hit) - len(found))
             found |= {w.packet: w for w in _search(diagnosis, hit - found.keys(), found)}
     return [found[number] for number in sorted(found)]
 
