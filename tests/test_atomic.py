@@ -95,7 +95,8 @@ def test_the_longest_names_that_a_file_system_takes(tmp_path):
     assert target.read_bytes() == b"x"
 
 
-@pytest.mark.parametrize("failure", [None, KeyboardInterrupt(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "bad")])
+@pytest.mark.parametrize(
+    "failure", [None, KeyboardInterrupt(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "bad")])
 def test_a_scratch_file_never_stays(tmp_path, failure):
     target = tmp_path / "new" / "a.mp4"
     expected = OutputError if getattr(failure, "errno", None) == errno.ENOSPC else type(failure)

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 REACH, FARTHER = 1024, 2048
 """Bytes before the place where the error is noticed that are tried, and where a bit of another packet is proved wrong:
 of 42 errors the farthest was noticed 377 bytes after its bit, but in keyframes it can be 2,000."""
+PART = 256
+"""So many are tried before those that passed are looked at: nearly always the true bit is among the first."""
 TAIL = 100
 """So many bytes must follow that place. Without, a false bit passes too often: what is left of a slice that lost its
 end decodes with one of them as if it ended there."""
@@ -122,7 +124,7 @@ def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBits])
                 if unit.data and not is_slice(unit):
                     sets.take(unit.data)
             wrong, heading = known.get(number), substituter.heading(bytes(packet))
-            if number in hit and packet.pts is not None and (known or past.sound):
+            if number in hit and packet.pts is not None:
                 bits = _Trials(stream, sets, past, packet, proved=bool(known)).wrong_bits()
                 failures = 0 if bits else failures + 1
                 if bits:
@@ -132,25 +134,28 @@ def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBits])
                     return
             if wrong:
                 packet = _with_data(packet, turned(bytes(packet), wrong.bits))
+            past.sound += past.is_sound and (number not in hit or wrong is not None)
             past.shown.append(packet)
             past.intact.append(packet)
-            if number in hit and not wrong:
-                past.sound = False
-                if heading is not None and substituter.refusal(heading) is None:
-                    grey = substituter.packet(bytes(packet), heading, _grey(heading.sps))
-                    past.intact[-1] = _with_data(packet, grey)
+            if number in hit and not wrong and heading is not None and substituter.refusal(heading) is None:
+                grey = substituter.packet(bytes(packet), heading, _grey(heading.sps))
+                past.intact[-1] = _with_data(packet, grey)
 
 
 @dataclass
 class _Past:
     """The packets of a group so far. In `intact` those that could not be set right are grey pictures, so that a strict
-    decoder has all that others refer to; `shown` are as they are, and `earlier` those of the group before. It is
-    `sound` as long as there are none: beside garbage other garbage does not stand out."""
+    decoder has all that others refer to; `shown` are as they are, and `earlier` those of the group before. The first
+    so many are `sound`."""
 
     intact: list[av.Packet] = field(default_factory=list)
     shown: list[av.Packet] = field(default_factory=list)
     earlier: list[av.Packet] = field(default_factory=list)
-    sound: bool = True
+    sound: int = 0
+
+    @property
+    def is_sound(self) -> bool:
+        return self.sound == len(self.shown)
 
 
 @dataclass(frozen=True)
@@ -180,8 +185,10 @@ class _Trials:
         self._stream, self._sets, self._past, self._packet = stream, sets, past, packet
         self._prefix = length_size("h264", stream.codec_context.extradata)
         self._units = [unit.data for unit in split(bytes(packet), self._prefix) if unit.data]
-        # beside garbage less can be told: there only single bits with enough behind them are looked for
-        far = proved and past.sound
+        # beside garbage less can be told: there only single bits with enough behind them are looked for, and where
+        # nothing is proved garbage must not excuse garbage
+        far = proved and past.is_sound
+        self._likened_to = None if proved else past.sound
         self._tail, self._most, self._reach = (0, MOST_BITS, FARTHER) if far else (TAIL, 1, REACH)
         self._left = MORE_BYTES if far else MOST_BYTES
         self._kept = self._left // 4  # for those trials that the others leave
@@ -229,19 +236,24 @@ class _Trials:
         if len(data) - end < self._tail:
             return ()
         first = max(suspect.start, end - self._reach)
-        places = [(byte, bit) for byte in range(end - 1, first - 1, -1) for bit in range(8)]
-        if suspect.cabac and end + IN_STEP < len(data):
-            places = self._in_step(suspect, data, end + IN_STEP, places)
-        whole: list[tuple[Bit, ...]] = []
-        for place in places:
-            changed = turned(data, [place])
-            if suspect.decodes(changed) and suspect.is_used_up(changed):
-                whole.append((*bits, place))
-            if self._left < 0 or len(whole) > MOST_CANDIDATES:
-                break
-        found = self._best(suspect, whole) if whole else ()
-        if found or len(bits) + 1 >= self._most or not suspect.cabac:
-            return found
+        places: list[Bit] = []
+        for last in range(end, first, -PART):
+            part = [(byte, bit) for byte in range(last - 1, max(first, last - PART) - 1, -1) for bit in range(8)]
+            if suspect.cabac and end + IN_STEP < len(data):
+                part = self._in_step(suspect, data, end + IN_STEP, part)
+            whole: list[tuple[Bit, ...]] = []
+            for place in part:
+                changed = turned(data, [place])
+                if suspect.decodes(changed) and suspect.is_used_up(changed):
+                    whole.append((*bits, place))
+                if self._left < 0 or len(whole) > MOST_CANDIDATES:
+                    break
+            found = self._best(suspect, whole) if whole else ()
+            if found:
+                return found
+            places += part
+        if len(bits) + 1 >= self._most or not suspect.cabac:
+            return ()
         for upto in range(end + 2 * IN_STEP, len(data), IN_STEP):
             if len(places) <= LOOKED_AT:
                 break
@@ -297,9 +309,9 @@ class _Trials:
     def _best(self, suspect: _Slice, candidates: Sequence[tuple[Bit, ...]]) -> tuple[Bit, ...]:
         """Of bits with which the slice decodes, those whose picture follows best from the one before it; none where
         that looks like garbage too."""
-        before = self._picture_before()
+        before, other = self._picture_before(), self._picture_before(self._likened_to)
         allowed = KEY_STEPS if self._packet.is_keyframe else STEPS
-        allowed += block_steps(before) if before is not None else 0
+        allowed += block_steps(other) if other is not None else 0
         best: tuple[float, tuple[Bit, ...]] = np.inf, ()
         for number, luma, said in self._pictures(suspect, candidates):
             if said.errors or said.concealed:
@@ -311,11 +323,11 @@ class _Trials:
                 best = min(best, (steps + unlike, candidates[number]))
         return best[1]
 
-    def _picture_before(self) -> np.ndarray | None:
-        """Luma (HW uint8) of the picture shown before this one."""
+    def _picture_before(self, packets: int | None = None) -> np.ndarray | None:
+        """Luma (HW uint8) of the picture shown before this one, or of those of the group's first so many packets."""
         context = self._decoder(())
         nearest: av.VideoFrame | None = None
-        for packet in [*self._past.earlier, *self._past.shown, None]:
+        for packet in [*self._past.earlier, *self._past.shown[:packets], None]:
             for frame in tolerant.decode_one(context, packet)[0]:
                 time = frame.pts
                 if time is not None and time < self._packet.pts and (nearest is None or time > (nearest.pts or 0)):
