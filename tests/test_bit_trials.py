@@ -9,7 +9,7 @@ import pytest
 from media_factory import decoded, encode, scene
 
 from faceinpaint_cli.config import RunConfig
-from faceinpaint_cli.damage.bit_trials import find_wrong_bits, turned
+from faceinpaint_cli.damage.bit_trials import find_wrong_bits
 from faceinpaint_cli.damage.evidence import diagnose
 from faceinpaint_cli.gallery import Gallery
 from faceinpaint_cli.media import tolerant
@@ -17,7 +17,7 @@ from faceinpaint_cli.media.h264_expendable import expendable
 from faceinpaint_cli.media.h264_headers import ParameterSets, is_slice
 from faceinpaint_cli.media.h264_nal import join, length_size, split
 from faceinpaint_cli.media.planes import planes_of
-from faceinpaint_cli.media.turned_bits import copy_with_turned_bits
+from faceinpaint_cli.media.turned_bits import copy_with_turned_bits, turned
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.pipeline.video import repair_video
 from faceinpaint_cli.pipeline.video_show import STRIP, WORST

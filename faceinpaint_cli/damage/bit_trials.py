@@ -11,8 +11,9 @@ stays in step longest, without garbage, are kept, and the next wrong bit is look
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import av
@@ -28,7 +29,9 @@ from faceinpaint_cli.media.h264_nal import join, length_size, split
 from faceinpaint_cli.media.h264_substitute import Substituter
 from faceinpaint_cli.media.optical_flow import eight_bit, left_over, quick_flow
 from faceinpaint_cli.media.planes import luma_array
+from faceinpaint_cli.media.turned_bits import Bit, turned
 from faceinpaint_cli.media.video_index import open_video, video_stream
+from faceinpaint_cli.media.video_reader import read_packets, with_data
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +70,6 @@ OTHERS = (b"\x55", b"\xa7", b"\x19")
 """Three other continuations: with one the decoder may by chance stop at the same macroblock, many errors are only
 noticed in the first of a row."""
 
-Bit = tuple[int, int]
-"""Which byte of the data, and which of its bits, 0 the lowest."""
-
 
 @dataclass(frozen=True)
 class WrongBits:
@@ -99,33 +99,20 @@ def find_wrong_bits(diagnosis: Diagnosis) -> list[WrongBits]:
     return [found[number] for number in sorted(found)]
 
 
-def turned(data: bytes, bits: Iterable[Bit]) -> bytes:
-    """The data with these bits turned."""
-    changed = bytearray(data)
-    for byte, bit in bits:
-        changed[byte] ^= 1 << bit
-    return bytes(changed)
-
-
 def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBits]) -> Iterator[WrongBits]:
     """The wrong bits in the packets `hit`; those that are `known` are set right on the way."""
     starts = {g.first for g in diagnosis.groups}
     failures = 0
     with open_video(Path(diagnosis.path)) as container:
         stream = video_stream(container, Path(diagnosis.path))
-        prefix = length_size("h264", stream.codec_context.extradata)
         substituter = Substituter(stream.codec_context.extradata)
-        sets = ParameterSets.from_extradata(stream.codec_context.extradata)
         past = _Past()
-        for number, packet in enumerate(p for p in container.demux(stream) if p.size):
+        for number, packet in enumerate(read_packets(container, stream)):
             if number in starts:
                 past = _Past(earlier=past.shown)
-            for unit in split(bytes(packet), prefix):
-                if unit.data and not is_slice(unit):
-                    sets.take(unit.data)
             wrong, heading = known.get(number), substituter.heading(bytes(packet))
             if number in hit and packet.pts is not None:
-                bits = _Trials(stream, sets, past, packet, proved=bool(known)).wrong_bits()
+                bits = _Trials(stream, substituter.sets, past, packet, proved=bool(known)).wrong_bits()
                 failures = 0 if bits else failures + 1
                 if bits:
                     wrong = WrongBits(number, packet.pts, bits, sure=not known)
@@ -133,13 +120,13 @@ def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBits])
                 elif failures == FAILURES and not known:
                     return
             if wrong:
-                packet = _with_data(packet, turned(bytes(packet), wrong.bits))
+                packet = with_data(packet, turned(bytes(packet), wrong.bits))
             past.sound += past.is_sound and (number not in hit or wrong is not None)
             past.shown.append(packet)
             past.intact.append(packet)
             if number in hit and not wrong and heading is not None and substituter.refusal(heading) is None:
                 grey = substituter.packet(bytes(packet), heading, _grey(heading.sps))
-                past.intact[-1] = _with_data(packet, grey)
+                past.intact[-1] = with_data(packet, grey)
 
 
 @dataclass
@@ -188,7 +175,7 @@ class _Trials:
         # beside garbage less can be told: there only single bits with enough behind them are looked for, and where
         # nothing is proved garbage must not excuse garbage
         far = proved and past.is_sound
-        self._likened_to = None if proved else past.sound
+        self._likened_to = len(past.shown) if proved else past.sound
         self._tail, self._most, self._reach = (0, MOST_BITS, FARTHER) if far else (TAIL, 1, REACH)
         self._left = MORE_BYTES if far else MOST_BYTES
         self._kept = self._left // 4  # for those trials that the others leave
@@ -274,7 +261,7 @@ class _Trials:
 
     def _cleanest(self, suspect: _Slice, candidates: Sequence[tuple[Bit, ...]]) -> list[tuple[Bit, ...]]:
         """Those with which the picture is without garbage farthest down, as far as it was decoded."""
-        before = self._picture_before()
+        before = self._before
         width = next(iter(self._sets.sps.values())).mb_width
         clean: list[tuple[int, tuple[Bit, ...]]] = []
         for number, luma, said in self._pictures(suspect, candidates):
@@ -309,9 +296,8 @@ class _Trials:
     def _best(self, suspect: _Slice, candidates: Sequence[tuple[Bit, ...]]) -> tuple[Bit, ...]:
         """Of bits with which the slice decodes, those whose picture follows best from the one before it; none where
         that looks like garbage too."""
-        before, other = self._picture_before(), self._picture_before(self._likened_to)
-        allowed = KEY_STEPS if self._packet.is_keyframe else STEPS
-        allowed += block_steps(other) if other is not None else 0
+        before, allowed = self._before, KEY_STEPS if self._packet.is_keyframe else STEPS
+        allowed += self._usual_steps
         best: tuple[float, tuple[Bit, ...]] = np.inf, ()
         for number, luma, said in self._pictures(suspect, candidates):
             if said.errors or said.concealed:
@@ -323,8 +309,20 @@ class _Trials:
                 best = min(best, (steps + unlike, candidates[number]))
         return best[1]
 
-    def _picture_before(self, packets: int | None = None) -> np.ndarray | None:
-        """Luma (HW uint8) of the picture shown before this one, or of those of the group's first so many packets."""
+    @cached_property
+    def _before(self) -> np.ndarray | None:
+        """Luma (HW uint8) of the picture shown before this one."""
+        return self._last_shown(len(self._past.shown))
+
+    @cached_property
+    def _usual_steps(self) -> float:
+        """The block steps of the picture that this one is likened to."""
+        whole = self._likened_to == len(self._past.shown)
+        picture = self._before if whole else self._last_shown(self._likened_to)
+        return 0.0 if picture is None else block_steps(picture)
+
+    def _last_shown(self, packets: int) -> np.ndarray | None:
+        """Luma (HW uint8) of the picture before this one among those of the group's first so many packets."""
         context = self._decoder(())
         nearest: av.VideoFrame | None = None
         for packet in [*self._past.earlier, *self._past.shown[:packets], None]:
@@ -369,10 +367,3 @@ def _grey(sps: Sps) -> list[np.ndarray]:
     bits = (sps.luma_bits, sps.chroma_bits, sps.chroma_bits)
     return [np.full((height * h, width * w), GREY << depth - 8, np.uint8 if depth == 8 else np.uint16)
             for (h, w), depth in zip(sizes, bits, strict=True)]
-
-
-def _with_data(packet: av.Packet, data: bytes) -> av.Packet:
-    changed = av.Packet(data)
-    changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
-    changed.is_keyframe = packet.is_keyframe
-    return changed

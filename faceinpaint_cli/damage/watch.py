@@ -57,7 +57,8 @@ class Watch:
         self._last: deque[tuple[av.VideoFrame, np.ndarray]] = deque(maxlen=2)
         self._change: np.ndarray | None = None
         self._clean: list[Planes] = []
-        self._key: tuple[int, Planes] | None = None
+        self._key: tuple[int, Planes, float] | None = None
+        """Time, planes and block steps of the last keyframe."""
         self._shown = self._looked = 0
         self._left = 0
         self._quiet = False
@@ -82,10 +83,10 @@ class Watch:
                     self.hit.append(frame.pts)
                     self._left = REACH
         if frame.key_frame:
-            own = planes_of(frame)
-            if self._key is not None and self._key[0] not in self.hit and self._was_hit(self._key[1], own):
-                self.hit.append(self._key[0])
-            self._key = frame.pts, own
+            key, own = self._key, planes_of(frame)
+            self._key = frame.pts, own, block_steps(own[0])
+            if key is not None and key[0] not in self.hit and self._was_hit(key, self._key):
+                self.hit.insert(0, key[0])  # the last one may still be found to be another
         self._last.append((frame, thin))
 
     def _follow(self, frame: av.VideoFrame) -> None:
@@ -110,13 +111,12 @@ class Watch:
         decoder makes of garbage has steps where blocks meet: for 25 such keyframes, 7 of them whole, that told."""
         return not frame.key_frame or block_steps(luma_array(frame)) > block_steps(self._clean[0][0])
 
-    def _was_hit(self, key: Planes, following: Planes) -> bool:
+    def _was_hit(self, key: tuple[int, Planes, float], following: tuple[int, Planes, float]) -> bool:
         """Whether a keyframe was hit, seen from the one after it: all between them is as it is, so nothing changed when
         it came, if it was the first of the file or what was before it was damaged as well."""
-        if key[0].shape != following[0].shape:
-            return False
-        return (block_steps(key[0]) > STEPS_TIMES * block_steps(following[0]) + MORE_STEPS
-                and self._looks_damaged(key, [following]))
+        (_, own, steps), (_, whole, usual) = key, following
+        return (own[0].shape == whole[0].shape and steps > STEPS_TIMES * usual + MORE_STEPS
+                and self._looks_damaged(own, [whole]))
 
     def _sudden(self, thin: np.ndarray) -> bool:
         """Whether a part of the picture has changed suddenly."""

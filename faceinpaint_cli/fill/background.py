@@ -50,7 +50,7 @@ def _around(start: int, length: int, margin: int, scale: int, limit: int) -> sli
     """The stretch with so much on both sides, as far as there is; a whole number of cells of `scale` pixels."""
     first = max(0, start - margin)
     last = min(limit, start + length + margin)
-    return slice(first, first + max(1, (last - first) // scale) * scale if last < limit else last)
+    return slice(first, first + (last - first) // scale * scale if last < limit else last)
 
 
 def _synthesised(image: np.ndarray, unknown: np.ndarray, hole: np.ndarray, scale: int) -> np.ndarray | None:
@@ -59,14 +59,14 @@ def _synthesised(image: np.ndarray, unknown: np.ndarray, hole: np.ndarray, scale
     size = (-(-image.shape[1] // scale), -(-image.shape[0] // scale))
     pad = ((0, size[1] * scale - image.shape[0]), (0, size[0] * scale - image.shape[1]))
     whole = np.pad(eight, (*pad, (0, 0)), mode="edge")
-    small = cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
-    small = small[..., None] if small.ndim == 2 else small
+    reduced = cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
     blocked, wanted = (_any(np.pad(m, pad, mode="edge"), scale) for m in (unknown, hole))
     if blocked.mean() > MOST_UNKNOWN:
         return None
     rng = np.random.default_rng(0)
     most = int(np.clip(CANDIDATES * wanted.sum(), FEWEST, MOST))
     # what is unknown and not wanted stays out of the library, and of the comparison
+    small = reduced.copy()
     sources = grow(small, ~blocked, blocked, rng, most)
     if scale == 1 and image.dtype == np.uint8:
         return small
@@ -75,13 +75,15 @@ def _synthesised(image: np.ndarray, unknown: np.ndarray, hole: np.ndarray, scale
     source = np.minimum(source, np.array(image.shape[:2]) - 1)
     if scale == 1:
         return image[source[..., 0], source[..., 1]]
-    peak = np.iinfo(image.dtype).max / 255
-    smooth = cv2.resize(small, (size[0] * scale, size[1] * scale), interpolation=cv2.INTER_CUBIC)
-    smooth = smooth[: image.shape[0], : image.shape[1]].astype(np.float32) * peak
-    before = cv2.resize(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), (size[0] * scale, size[1] * scale),
-                        interpolation=cv2.INTER_CUBIC)[: image.shape[0], : image.shape[1]].astype(np.float32) * peak
+    smooth, before = (_enlarged(picture, scale, image) for picture in (small, reduced))
     detail = (image - before)[source[..., 0], source[..., 1]]
     return np.clip(np.rint(smooth + detail), 0, np.iinfo(image.dtype).max).astype(image.dtype)
+
+
+def _enlarged(picture: np.ndarray, scale: int, like: np.ndarray) -> np.ndarray:
+    """A reduced picture (uint8) as float32 with the size and the range of the full one."""
+    full = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    return full[: like.shape[0], : like.shape[1]].astype(np.float32) * (np.iinfo(like.dtype).max / 255)
 
 
 def _any(mask: np.ndarray, scale: int) -> np.ndarray:

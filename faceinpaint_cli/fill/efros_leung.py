@@ -62,8 +62,8 @@ def grow(image: np.ndarray, known: np.ndarray, mask: np.ndarray, rng: np.random.
     library = windows_at(values, *corners, window).reshape(corners[0].size, window * window, -1)[:, counted]
     plain = np.ascontiguousarray(library.reshape(len(library), -1).T)
     squares = np.ascontiguousarray(np.square(library).sum(2).T)
-    middles = image[corners[0] + half, corners[1] + half]
-
+    places = np.stack(corners, -1) + half
+    middles = image[places[:, 0], places[:, 1]]
     sources = np.stack(np.mgrid[: mask.shape[0], : mask.shape[1]], -1)
 
     padded = cv2.copyMakeBorder(values, half, half, half, half, cv2.BORDER_CONSTANT)
@@ -78,8 +78,8 @@ def grow(image: np.ndarray, known: np.ndarray, mask: np.ndarray, rng: np.random.
         distance += (weighted * around).sum((1, 2))[:, None]
         pick = _draw(distance, rng)
         image[ys, xs] = middles[pick]
-        sources[ys, xs] = np.stack(corners, -1)[pick] + half
-        padded[ys + half, xs + half] = values[corners[0][pick] + half, corners[1][pick] + half]
+        sources[ys, xs] = places[pick]
+        padded[ys + half, xs + half] = values[places[pick, 0], places[pick, 1]]
         done[ys + half, xs + half] = True
     return sources
 

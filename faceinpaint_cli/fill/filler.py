@@ -68,8 +68,10 @@ def _fill_simple(item: FillItem, simple: np.ndarray, detail: bool) -> np.ndarray
     `detail` what is thick of it is continued by the textures around it: that takes longer, and would flicker."""
     if not simple.any():
         return item.image
-    result, done = fill_background(item.image, item.mask, simple) if detail else (item.image.copy(), None)
-    smooth = simple if done is None else simple & ~done
+    result, smooth = item.image.copy(), simple
+    if detail:
+        result, done = fill_background(item.image, item.mask, simple)
+        smooth = simple & ~done
     if smooth.any():
         result[smooth] = ns(item.image, item.mask)[smooth]
     return result

@@ -34,12 +34,12 @@ class Heading:
 class Substituter:
     """Reads headers of one stream's packets and writes pictures of raw samples in the same packing.
 
-    Packets are shown to `heading` in decoding order, so that parameter sets in the stream are known.
+    Packets are shown to `heading` in decoding order, so that parameter sets in the stream are known: in `sets`.
     """
 
     def __init__(self, extradata: bytes | None) -> None:
         self._prefix = length_size("h264", extradata)
-        self._sets = ParameterSets.from_extradata(extradata)
+        self.sets = ParameterSets.from_extradata(extradata)
 
     def heading(self, packet: bytes) -> Heading | None:
         """The header of a packet's picture, from its first slice that can be read; None where there is none."""
@@ -49,17 +49,17 @@ class Substituter:
             if not unit.data:
                 continue
             if not is_slice(unit):
-                self._sets.take(unit.data)
+                self.sets.take(unit.data)
                 continue
             try:
-                header = self._sets.slice_header(unit.data)
+                header = self.sets.slice_header(unit.data)
             except ValueError:
                 continue
             first = first or header
             starts.append(header.first_mb)
         if first is None:
             return None
-        return Heading(first, self._sets.sps_of(first), self._sets.pps[first.pps], tuple(sorted(set(starts))))
+        return Heading(first, self.sets.sps_of(first), self.sets.pps[first.pps], tuple(sorted(set(starts))))
 
     def refusal(self, heading: Heading) -> str | None:
         """Why this stream's pictures cannot be put back, None where they can."""
@@ -78,7 +78,7 @@ class Substituter:
         return join([*kept, sets, picture], self._prefix)
 
     def _free_set(self) -> int:
-        return next(n for n in range(255, -1, -1) if n not in self._sets.pps)
+        return next(n for n in range(255, -1, -1) if n not in self.sets.pps)
 
 
 def implied_heading(

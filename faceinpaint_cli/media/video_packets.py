@@ -11,6 +11,7 @@ import numpy as np
 from faceinpaint_cli.media.segments import EncodedPacket, SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
 from faceinpaint_cli.media.video_index import NO_TIME, VideoIndex, decoding_times, reorder_delay
+from faceinpaint_cli.media.video_reader import with_data
 
 Feed = Callable[["av.Packet | None"], Iterator[av.Packet]]
 """Takes each video packet of the source, then None; gives the packets to be written at that place."""
@@ -66,7 +67,11 @@ def joined(source: VideoIndex, plan: RenderPlan, store: SegmentStore, joiner: Jo
         place += 1
         if packet is not None and kept[place]:
             packet = _timed(source, packet, place)
-            yield _with_data(packet, joiner.start(bytes(packet))) if place in starts else packet
+            if place in starts:
+                data = bytes(packet)
+                started = joiner.start(data)
+                packet = packet if started == data else with_data(packet, started)
+            yield packet
             return
         while waiting is not None and (packet is None or places[waiting.frame] <= place):
             yield _packet(source, waiting, joiner.pack(waiting.data), int(dts[waiting.frame]))
@@ -110,16 +115,6 @@ def _timed(source: VideoIndex, packet: av.Packet, place: int) -> av.Packet:
     if packet.dts is None and source.dts[place] != NO_TIME:
         packet.dts = int(source.dts[place])
     return packet
-
-
-def _with_data(packet: av.Packet, data: bytes) -> av.Packet:
-    """The packet with other bytes."""
-    if len(data) == packet.size:
-        return packet
-    changed = av.Packet(data)
-    changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
-    changed.time_base, changed.is_keyframe = packet.time_base, packet.is_keyframe
-    return changed
 
 
 def _packet(source: VideoIndex, encoded: EncodedPacket, data: bytes, dts: int) -> av.Packet:

@@ -102,6 +102,14 @@ def read_packets(container: av.container.InputContainer, *streams: av.stream.Str
         log.warning("%s: reading stopped early (%s)", container.name, error)
 
 
+def with_data(packet: av.Packet, data: bytes) -> av.Packet:
+    """A packet like this one with other bytes."""
+    changed = av.Packet(data)
+    changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
+    changed.time_base, changed.is_keyframe, changed.stream = packet.time_base, packet.is_keyframe, packet.stream
+    return changed
+
+
 def joined_groups(source: VideoIndex, spans: Sequence[Span]) -> list[Group]:
     """The groups that the spans touch, neighbours joined."""
     runs: list[Group] = []

@@ -29,7 +29,7 @@ from faceinpaint_cli.media.hevc_sps import crops_left_or_top, unordered_packet
 from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow
 from faceinpaint_cli.media.planes import copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.video_index import open_video, video_stream
-from faceinpaint_cli.media.video_reader import read_packets
+from faceinpaint_cli.media.video_reader import read_packets, with_data
 from faceinpaint_cli.pipeline.inloop_group import Fill, Mended, fill_by_consensus
 
 log = logging.getLogger(__name__)
@@ -138,9 +138,7 @@ class InPlace:
             return packet
         if changed == data:
             return packet
-        result = av.Packet(changed)
-        result.pts, result.dts, result.time_base = packet.pts, packet.dts, packet.time_base
-        return result
+        return with_data(packet, changed)
 
     def _open(self, vectors: bool) -> av.VideoCodecContext:
         return tolerant.open_decoder(self._stream, threads=False, vectors=vectors, whole=self._whole, at_once=True)

@@ -23,6 +23,8 @@ import av
 
 from faceinpaint_cli.errors import InputError, OutputError, UsageError
 from faceinpaint_cli.media import h264_nal as nal
+from faceinpaint_cli.media.turned_bits import turned
+from faceinpaint_cli.media.video_reader import with_data
 
 KINDS = ("bscv", "zero", "flip", "drop", "ts")
 TS_PACKET = 188
@@ -243,10 +245,8 @@ def _flip_bits(
 
 
 def _with_flips(data: bytes, bits: Iterable[int]) -> bytes:
-    changed = bytearray(data)
-    for bit in bits:
-        changed[bit >> 3] ^= 128 >> (bit & 7)
-    return bytes(changed)
+    """The data with bits turned, counted from the highest of the first byte."""
+    return turned(data, ((bit >> 3, 7 - (bit & 7)) for bit in bits))
 
 
 def _zero_blocks(source: Path, target: Path, how: Corruption, rng: random.Random) -> list[Hit]:
@@ -310,7 +310,7 @@ def _remux(source: Path, target: Path, edit: Edit) -> list[Hit]:
                 opening = _in_band_headers(stream, target)
                 for packet in _edited(container, stream, edit, hits):
                     if packet.stream_index == stream.index and opening and packet.is_keyframe:
-                        packet = _with_data(packet, opening + bytes(packet))
+                        packet = with_data(packet, opening + bytes(packet))
                     if packet.stream_index in copies:
                         packet.stream = copies[packet.stream_index]
                         out.mux(packet)
@@ -344,15 +344,8 @@ def _edited(
             if after != before:
                 lost = len(before) - len(after)
                 hits.append(Hit(index, f"{lost} bytes deleted" if lost else "bits flipped"))
-                packet = _with_data(packet, after)
+                packet = with_data(packet, after)
         yield packet
-
-
-def _with_data(packet: av.Packet, data: bytes) -> av.Packet:
-    copy = av.Packet(data)
-    copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
-    copy.time_base, copy.is_keyframe, copy.stream = packet.time_base, packet.is_keyframe, packet.stream
-    return copy
 
 
 def _open(path: Path) -> av.container.InputContainer:
