@@ -94,6 +94,36 @@ def test_the_fill_is_better_than_the_decoders_concealment(tmp_path: Path, case: 
     assert np.mean(after) > np.mean(before) + 1.5
 
 
+@pytest.mark.parametrize("case", ["mpeg4", "hevc"])
+def test_a_fill_that_does_not_fit_to_what_follows_is_not_kept(tmp_path: Path, case: str) -> None:
+    clip = make_clip(tmp_path, case)
+    damaged, clean = hit(clip, tmp_path), decoded(clip)
+    bars = np.where(np.arange(SIZE[1]) // 8 % 2, 40, 220).astype(np.uint8)
+    bad, loop = mended(damaged, lambda picture: ((np.tile(bars, (SIZE[0], 1)), *clean[picture.time][1:]), "bars"))
+    assert loop.mended and {m.how for m in loop.mended} == {"concealed"}
+    plain = decoded(damaged)
+    assert np.mean([psnr(clean[t], planes) - psnr(clean[t], plain[t]) for t, planes in bad if t in plain]) > -0.5
+
+
+@pytest.mark.parametrize("case", ["mpeg2", "hevc"])
+def test_a_run_that_begins_in_the_file_is_mended_as_in_the_whole_of_it(tmp_path: Path, case: str) -> None:
+    clip = make_clip(tmp_path, case)
+    for seed in range(0, 1200, 40):
+        damaged = hit(clip, tmp_path, seed)
+        diagnosis = diagnose(damaged)
+        first = diagnosis.groups[1].first
+        if all(o.packet >= first for g in diagnosis.groups for o in g.onsets):
+            break
+    whole = dict(mended(damaged)[0])
+    with av.open(str(damaged)) as container:
+        stream = container.streams.video[0]
+        packets = [p for p in container.demux(stream) if p.size]
+        loop = InPlace(diagnosis, stream)
+        run = {f.pts: planes_of(f) for f in loop.frames(packets[first:], first, packets[:first], lambda *_: None)}
+    assert loop.mended and len(run) == 20
+    assert all((a == b).all() for t, planes in run.items() for a, b in zip(whole[t], planes, strict=True))
+
+
 def test_hevc_of_ten_bits(tmp_path: Path) -> None:
     clip = make_clip(tmp_path, "hevc", "yuv420p10le")
     clean = decoded(clip)

@@ -18,24 +18,14 @@ from faceinpaint_cli.damage.decoder_log import Messages
 from faceinpaint_cli.damage.evidence import Onset
 from faceinpaint_cli.fill.consensus import fill_lost
 from faceinpaint_cli.fill.drift import Drift, Guessed
-from faceinpaint_cli.fill.motion import Lost, Neighbour, candidates, composed
+from faceinpaint_cli.fill.motion import Lost, candidates, composed
 from faceinpaint_cli.media.h264_headers import SliceHeader
 from faceinpaint_cli.media.h264_substitute import Heading, Substituter, implied_heading
-from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow, left_over, quick_flow, warp
+from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow, left_over, warp
+from faceinpaint_cli.pipeline.course import STEPS, Course, keyframe_tells
 from faceinpaint_cli.pipeline.inloop_decoder import Coded, GroupDecoder, Seen
 
 log = logging.getLogger(__name__)
-
-WORTH = 1.1
-"""The decoder's own concealment stays where the fill makes the group's last picture so many times as unlike the next
-keyframe. Fills of P pictures are nearly always the better one, so it takes more than a trifle."""
-ANOTHER_SCENE, MUCH_CLOSER = 8.0, 0.5
-"""Grey levels between the group's last picture and the next keyframe, from which on that keyframe tells nothing, unless
-the fill takes them down to this share: a smeared keyframe is as far from it as another scene is."""
-JUMPY, STEPS = 1.1, 6
-"""Where no keyframe tells, the concealment stays if with the fill this and the next so many pictures differ so many
-times as much from each other, after the best motion: their intact residuals do not fit to what they are added to."""
-
 
 Fill = Callable[[Lost], "tuple[Planes, str]"]
 
@@ -143,14 +133,16 @@ class Group:
     def _is_worse(self, place: int, now: _State, filled: _State) -> bool:
         """Whether the group does better with the picture at `place` as the decoder conceals it (`now`)."""
         if keyframe_tells(now.misfit, filled.misfit):
-            return filled.misfit > WORTH * now.misfit
-        concealed, mended = now.seen.shown, self._decoder.look(place).shown
-        end = max(c.pts for c in self._coded)
-        times = [t for t in sorted(concealed.keys() & mended.keys()) if t <= end]
-        # from the picture before on: flat grey that is carried on does not jump, but it is one jump from what was
-        start = max(0, bisect_left(times, self._coded[place].pts) - 1)
-        times = times[start : start + STEPS + 2]
-        return jumps([mended[t] for t in times]) > JUMPY * jumps([concealed[t] for t in times])
+            lumas: list[dict[int, np.ndarray]] = [{}, {}]
+        else:
+            end = max(c.pts for c in self._coded)
+            seen = (now.seen.shown, self._decoder.look(place).shown)
+            times = [t for t in sorted(seen[0].keys() & seen[1].keys()) if t <= end]
+            # from the picture before on: flat grey that is carried on does not jump, but it is one jump from what was
+            start = max(0, bisect_left(times, self._coded[place].pts) - 1)
+            lumas = [{t: eight_bit(s[t].planes[0]) for t in times[start : start + STEPS + 2]} for s in seen]
+        concealed, mended = Course(now.misfit, lumas[0]), Course(filled.misfit, lumas[1])
+        return mended.is_worse_than(concealed)
 
     def _set_straight(self, now: _State) -> None:
         """Move what was filled by the drift that the next keyframe shows."""
@@ -223,18 +215,6 @@ class Group:
                 continue
             step = round((coded.pts - before.pts) * _order_rate(self._coded))
             coded.heading = implied_heading(before.heading, after.heading if after else None, step)
-
-
-def keyframe_tells(now: float, filled: float) -> bool:
-    """Whether the next keyframe can judge a fill: how far the group's last picture is from it in grey levels, as it was
-    `now` and with what was `filled`; not a number where there is none."""
-    return min(now, filled) < ANOTHER_SCENE or filled < MUCH_CLOSER * now
-
-
-def jumps(pictures: Sequence[Neighbour]) -> float:
-    """Grey levels by which pictures that follow each other differ after the best motion, all together."""
-    lumas = [eight_bit(p.planes[0]) for p in pictures]
-    return sum(float(left_over(b, a, quick_flow(b, a)).mean()) for a, b in pairwise(lumas))
 
 
 def _first_heading(template: Heading) -> Heading:

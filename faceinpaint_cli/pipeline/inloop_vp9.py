@@ -27,7 +27,8 @@ from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow, remainder
 from faceinpaint_cli.media.planes import copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.vp9_headers import Heading, headings
-from faceinpaint_cli.pipeline.inloop_group import STEPS, Fill, Mended, fill_by_consensus, jumps, keyframe_tells
+from faceinpaint_cli.pipeline.course import STEPS, jumps, keyframe_tells
+from faceinpaint_cli.pipeline.inloop_group import Fill, Mended, fill_by_consensus
 from faceinpaint_cli.pipeline.inplace import Problem
 
 SUPERBLOCK = 64
@@ -55,8 +56,8 @@ class _Seen:
     @cached_property
     def course(self) -> float:
         """Grey levels by which these pictures differ from one to the next."""
-        time = self.follows[0].time if self.follows else 0
-        return jumps([*reversed(self.before), Neighbour(time, self.there), *self.follows])
+        pictures = [*(n.planes for n in reversed(self.before)), self.there, *(n.planes for n in self.follows)]
+        return jumps([eight_bit(planes[0]) for planes in pictures])
 
 
 class InReferences:

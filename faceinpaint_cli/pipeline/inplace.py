@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -26,10 +28,11 @@ from faceinpaint_cli.fill.motion import Lost, Neighbour
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_nal import length_size
 from faceinpaint_cli.media.hevc_sps import crops_left_or_top, unordered_packet
-from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow
+from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow, remainder
 from faceinpaint_cli.media.planes import copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.media.video_reader import read_packets, with_data
+from faceinpaint_cli.pipeline.course import STEPS, Course
 from faceinpaint_cli.pipeline.inloop_group import Fill, Mended, fill_by_consensus
 
 log = logging.getLogger(__name__)
@@ -46,7 +49,12 @@ KEPT = 8
 """Pictures kept behind the one that is decoded: enough for two before and one after it in order of display."""
 AHEAD = 6
 """Packets that a second decoder is ahead, for the motion of what follows a hit picture."""
+REACH = 64
+"""Packets that are read ahead, to see how a group goes on and whether a keyframe follows that can tell."""
+JUDGED = 8
+"""Fills of one group that are likened to the decoder's concealment: each time it is decoded twice, from its start."""
 
+Numbered = tuple[int, av.Packet]
 Problem = Callable[[int, Exception], None]
 
 
@@ -63,19 +71,30 @@ class InPlace:
         self._starts = [group.first for group in diagnosis.groups if group.first not in self._hit]
         # What is hidden beyond the edge is referred to all the same, so it must be filled too.
         self._whole = self._codec == "hevc" and not crops_left_or_top(stream.codec_context.extradata)
+        self._group: list[Numbered] = []  # from the last keyframe on
+        self._written: dict[int, Planes] = {}  # what was put into hit pictures of that group, by number
         self.mended: list[Mended] = []
 
     def frames(self, packets: Iterable[av.Packet], first: int, context: Sequence[av.Packet],
                problem: Problem) -> Iterator[av.VideoFrame]:
         """The frames of a run of packets that begins with number `first`, at a keyframe, in order of display.
 
-        `context` are the packets of the group before, for a hit picture at the start. Errors go to `problem`, with
-        the packet's place in the run.
+        `context` are the packets of the group before: hit pictures at the start are filled from it, and where HEVC's
+        decoder finds nothing, it leaves what it had in memory. Errors go to `problem`, with the packet's place in the
+        run.
         """
-        decoder = self._open(vectors=False)
+        decoder, scout = self._open(vectors=False), self._open(vectors=True)
         past: deque[tuple[int, av.VideoFrame]] = deque(maxlen=KEPT)
+        for packet in map(self._unordered, context):
+            past.extend((f.pts, f) for f in tolerant.decode_one(decoder, packet)[0] if f.pts is not None)
+            tolerant.decode_one(scout, packet)
         held: list[tuple[int, int, av.VideoFrame]] = []
-        for number, packet, coming, least in self._with_coming(packets, first):
+        for following, coming in self._with_coming(scout, packets, first):
+            number, packet = following[0]
+            least = min((p.pts for _, p in following[1:] if p.pts is not None), default=np.iinfo(np.int64).max)
+            if packet.is_keyframe:
+                self._group, self._written = [], {}
+            self._group.append((number, packet))
             shown, error = tolerant.decode_one(decoder, packet)
             if error is not None:
                 problem(number - first, error)
@@ -83,9 +102,9 @@ class InPlace:
                 if frame.pts is None:
                     continue
                 if number in self._hit and frame.pts == packet.pts:
-                    if number == first and not past:
-                        past.extend(self._tail(context) or self._next_key(number))
-                    self._mend(frame, self._hit[number], past, coming)
+                    if not past:
+                        past.extend(self._next_key(number))
+                    self._mend(frame, self._hit[number], past, coming, following)
                 past.append((frame.pts, frame))
                 heapq.heappush(held, (frame.pts, number, frame))
             while held and held[0][0] < least:
@@ -98,34 +117,24 @@ class InPlace:
         return copy_frame(frame, size) if self._whole and (frame.width, frame.height) != size else frame
 
     def _with_coming(
-        self, packets: Iterable[av.Packet], first: int
-    ) -> Iterator[tuple[int, av.Packet, dict[int, Neighbour], int]]:
-        """Each packet with its number, what a second decoder says of the pictures from a hit one on (by time), and
-        the least time of all packets that follow within reach: earlier pictures may be shown."""
-        scout = self._open(vectors=True)
-        waiting: deque[tuple[int, av.Packet]] = deque()
+        self, scout: av.VideoCodecContext, packets: Iterable[av.Packet], first: int
+    ) -> Iterator[tuple[list[Numbered], dict[int, Neighbour]]]:
+        """Each packet with those that follow it (the first of the list is the packet itself), and what a second decoder
+        says of the pictures from a hit one on (by time)."""
         coming: dict[int, Neighbour] = {}
-        last_hit = -AHEAD - 1
-
-        def next_one() -> tuple[int, av.Packet, dict[int, Neighbour], int]:
-            number, packet = waiting.popleft()
-            times = [p.pts for _, p in waiting if p.pts is not None]
-            return number, packet, coming, min(times, default=np.iinfo(np.int64).max)
-
-        for number, packet in enumerate(map(self._unordered, packets), first):
-            if number in self._hit:
-                last_hit = number
-            frames, _ = tolerant.decode_one(scout, packet)
-            for frame in frames:
-                if number - last_hit <= AHEAD and frame.pts is not None:
-                    coming[frame.pts] = Neighbour(frame.pts, planes_of(frame), tolerant.vectors_of(frame))
-            waiting.append((number, packet))
-            if len(waiting) > AHEAD:
-                yield next_one()
-                if number - last_hit > 2 * AHEAD:
-                    coming.clear()
-        while waiting:
-            yield next_one()
+        last_hit, seen = first - AHEAD - 1, first
+        for following in windows(enumerate(map(self._unordered, packets), first), REACH):
+            for number, packet in following[seen - following[0][0] : AHEAD + 1]:
+                if number in self._hit:
+                    last_hit = number
+                frames, _ = tolerant.decode_one(scout, packet)
+                for frame in frames:
+                    if number - last_hit <= AHEAD and frame.pts is not None:
+                        coming[frame.pts] = Neighbour(frame.pts, planes_of(frame), tolerant.vectors_of(frame))
+                seen = number + 1
+            yield following, coming
+            if seen - 1 - last_hit > 2 * AHEAD:
+                coming.clear()
 
     def _unordered(self, packet: av.Packet) -> av.Packet:
         """The packet, without leave to hold pictures back."""
@@ -143,14 +152,6 @@ class InPlace:
     def _open(self, vectors: bool) -> av.VideoCodecContext:
         return tolerant.open_decoder(self._stream, threads=False, vectors=vectors, whole=self._whole, at_once=True)
 
-    def _tail(self, packets: Sequence[av.Packet]) -> list[tuple[int, av.VideoFrame]]:
-        """The last two pictures of a group, as they are decoded."""
-        decoder = self._open(vectors=False)
-        found: deque[tuple[int, av.VideoFrame]] = deque(maxlen=KEPT)
-        for packet in map(self._unordered, packets):
-            found.extend((f.pts, f) for f in tolerant.decode_one(decoder, packet)[0] if f.pts is not None)
-        return sorted(found, key=lambda item: item[0])[-2:]
-
     def _next_key(self, number: int) -> list[tuple[int, av.VideoFrame]]:
         """The first picture of the next group that begins with an intact one: all there is for the start of a file."""
         start = next((first for first in self._starts if first > number), None)
@@ -163,13 +164,12 @@ class InPlace:
                     if f.pts is not None]
 
     def _mend(self, frame: av.VideoFrame, onset: Onset, past: Iterable[tuple[int, av.VideoFrame]],
-              coming: dict[int, Neighbour]) -> None:
+              coming: dict[int, Neighbour], following: Sequence[Numbered]) -> None:
         """Fill what is lost of `frame`, in its own memory."""
         assert frame.pts is not None
         time = frame.pts
         own = planes_of(frame)
-        near = [(t, f) for t, f in past if f.width == frame.width and f.height == frame.height
-                and f.format.name == frame.format.name]
+        near = [(t, f) for t, f in past if same_shape(f, frame)]
         before = [Neighbour(t, planes_of(f)) for t, f in sorted(near, key=lambda n: -n[0]) if t < time][:2]
         behind = [Neighbour(t, planes_of(f)) for t, f in sorted(near, key=lambda n: n[0]) if t > time][:2]
         beside = before + behind
@@ -185,11 +185,44 @@ class InPlace:
             behind, after = [n for n in after if n.time not in self._hit_times][:BESIDE], []
         if after and after[0].vectors is None and time in coming:
             # Both damaged alike, and the one refers to the other: the flow between them is the motion itself.
-            hit, following = eight_bit(coming[time].planes[0]), eight_bit(after[0].planes[0])
-            after[0] = Neighbour(after[0].time, after[0].planes, None, -flow(hit, following))
+            motion = flow(eight_bit(coming[time].planes[0]), eight_bit(after[0].planes[0]))
+            after[0] = Neighbour(after[0].time, after[0].planes, None, -motion)
         planes, how = self._fill(Lost(time, own, lost, before, behind, after))
+        if self._codec not in SELF_CONTAINED and len(self._written) < JUDGED:
+            if self._course(following, time, planes).is_worse_than(self._course(following, time, own)):
+                planes, how = own, "concealed"
+            self._written[following[0][0]] = planes
         overwrite(frame, planes)
         self.mended.append(Mended(self._seconds(time), how, float(lost.mean())))
+
+    def _course(self, following: Sequence[Numbered], time: int, planes: Planes) -> Course:
+        """How the group goes on if its picture at `time`, the first of `following`, is made to be `planes`."""
+        end = next((place for place, (_, packet) in enumerate(following) if place and packet.is_keyframe), None)
+        key = None if end is None or following[end][0] in self._hit else following[end]
+        group = [*self._group, *following[1:end]]
+        written = {**self._written, following[0][0]: planes}
+        times = sorted(packet.pts for _, packet in group if packet.pts is not None)
+        near = times[max(0, bisect_left(times, time) - 1) :][: STEPS + 2]
+        lumas: dict[int, np.ndarray] = {}
+        last: tuple[int, av.VideoFrame] | None = None
+        truth: av.VideoFrame | None = None
+        decoder = self._open(vectors=False)
+        for number, packet in [*group, *([key] if key else [])]:
+            for frame in tolerant.decode_one(decoder, packet)[0]:
+                if frame.pts is None:
+                    continue
+                if number in written and frame.pts == packet.pts:
+                    overwrite(frame, written[number])
+                if key is not None and frame.pts == key[1].pts:
+                    truth = frame
+                elif last is None or last[0] < frame.pts:
+                    last = frame.pts, frame
+                if frame.pts in near:
+                    lumas[frame.pts] = eight_bit(planes_of(frame)[0])
+        misfit = math.nan
+        if truth is not None and last is not None and same_shape(truth, last[1]):
+            misfit = float(remainder(*(eight_bit(planes_of(f)[0]) for f in (truth, last[1]))).mean())
+        return Course(misfit, lumas)
 
     def _lost(self, own: Planes, onset: Onset, beside: Sequence[Planes]) -> np.ndarray:
         """HW bool: what looks lost, and what the decoder says that it made up."""
@@ -208,3 +241,20 @@ class InPlace:
     def _seconds(self, time: int) -> Fraction:
         assert self._stream.time_base is not None
         return time * self._stream.time_base
+
+
+def windows(packets: Iterable[Numbered], length: int) -> Iterator[list[Numbered]]:
+    """Each packet with those that follow it, so many in all; fewer at the end."""
+    window: deque[Numbered] = deque()
+    for packet in packets:
+        window.append(packet)
+        if len(window) == length:
+            yield list(window)
+            window.popleft()
+    while window:
+        yield list(window)
+        window.popleft()
+
+
+def same_shape(a: av.VideoFrame, b: av.VideoFrame) -> bool:
+    return (a.width, a.height, a.format.name) == (b.width, b.height, b.format.name)

@@ -28,9 +28,10 @@ from faceinpaint_cli.media.video_reader import (
     numbered,
     read_packets,
 )
+from faceinpaint_cli.pipeline.course import ANOTHER_SCENE
 from faceinpaint_cli.pipeline.inloop import InLoop
 from faceinpaint_cli.pipeline.inloop import why_not as why_not_in_loop
-from faceinpaint_cli.pipeline.inloop_group import ANOTHER_SCENE, Mended
+from faceinpaint_cli.pipeline.inloop_group import Mended
 from faceinpaint_cli.pipeline.inloop_vp9 import InReferences
 from faceinpaint_cli.pipeline.inplace import BESIDE, CODED_ROW, SELF_CONTAINED, InPlace
 

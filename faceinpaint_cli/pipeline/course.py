@@ -1,0 +1,53 @@
+"""How a damaged group goes on: what tells whether it does better with a fill or with the decoder's concealment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from faceinpaint_cli.media.optical_flow import left_over, quick_flow
+
+WORTH = 1.1
+"""The decoder's own concealment stays where the fill makes the group's last picture so many times as unlike the next
+keyframe. Fills of P pictures are nearly always the better one, so it takes more than a trifle."""
+ANOTHER_SCENE, MUCH_CLOSER = 8.0, 0.5
+"""Grey levels between the group's last picture and the next keyframe, from which on that keyframe tells nothing, unless
+the fill takes them down to this share: a smeared keyframe is as far from it as another scene is."""
+JUMPY, STEPS = 1.1, 6
+"""Where no keyframe tells, the concealment stays if with the fill this and the next so many pictures differ so many
+times as much from each other, after the best motion: their intact residuals do not fit to what they are added to."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """A group as one decode shows it: how far its last picture is from the keyframe that follows it (`misfit`, grey
+    levels after the best motion; not a number where there is none) and luma (HW uint8) of its pictures from the one
+    before the hit one on, by time."""
+
+    misfit: float
+    lumas: Mapping[int, np.ndarray]
+
+    def is_worse_than(self, concealed: Course) -> bool:
+        """Whether this course, with a fill, is to be given up for the `concealed` one."""
+        if keyframe_tells(concealed.misfit, self.misfit):
+            return self.misfit > WORTH * concealed.misfit
+        both = sorted(self.lumas.keys() & concealed.lumas.keys())
+        return jumps([self.lumas[t] for t in both]) > JUMPY * jumps([concealed.lumas[t] for t in both])
+
+
+def keyframe_tells(now: float, filled: float) -> bool:
+    """Whether the next keyframe can judge a fill: how far the group's last picture is from it in grey levels, as it was
+    `now` and with what was `filled`; not a number where there is none."""
+    if math.isnan(now) or math.isnan(filled):
+        return False
+    return min(now, filled) < ANOTHER_SCENE or filled < MUCH_CLOSER * now
+
+
+def jumps(lumas: Sequence[np.ndarray]) -> float:
+    """Grey levels by which pictures (luma, HW uint8) that follow each other differ after the best motion, all
+    together."""
+    return sum(float(left_over(b, a, quick_flow(b, a)).mean()) for a, b in pairwise(lumas))
