@@ -2,7 +2,9 @@
 
 Each guess fails now and then, and far: the decoder's concealment after a cut or beside fast motion, the motion
 before where it changes, the motion after where what follows is new. They seldom fail together and alike, so the
-median of them was better than each, than their mean, and than weights learned on intact pictures of the same clip.
+median of them was better than each, than their mean, and than weights learned on intact pictures of the same clip. (A
+network of 0.4 M parameters that weighs them place by place, trained on 3,475 fills of eleven clips and of faces set in
+motion, gained 0.2 dB on four other clips: not worth its while.)
 """
 
 from __future__ import annotations

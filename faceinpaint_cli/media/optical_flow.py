@@ -6,6 +6,7 @@ Fields are HW2 float32, in pixels: `field[y, x]` points from a pixel of one pict
 from __future__ import annotations
 
 from functools import lru_cache
+from threading import get_ident
 
 import cv2
 import numpy as np
@@ -29,9 +30,14 @@ def reduced(plane: np.ndarray, times: int) -> np.ndarray:
     return cv2.resize(eight_bit(plane), None, fx=1 / times, fy=1 / times, interpolation=cv2.INTER_AREA)
 
 
-@lru_cache(maxsize=2)
-def _dis(preset: int) -> cv2.DISOpticalFlow:
+@lru_cache(maxsize=16)
+def _made(preset: int, thread: int) -> cv2.DISOpticalFlow:
     return cv2.DISOpticalFlow_create(preset)
+
+
+def _dis(preset: int) -> cv2.DISOpticalFlow:
+    """One for each thread: it keeps what it computes in itself."""
+    return _made(preset, get_ident())
 
 
 def flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -39,9 +45,9 @@ def flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _dis(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(np.ascontiguousarray(a), np.ascontiguousarray(b), None)
 
 
-def quick_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """As `flow`, a few times quicker and not as exact."""
-    return _dis(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(np.ascontiguousarray(a), np.ascontiguousarray(b), None)
+def quick_flow(a: np.ndarray, b: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
+    """As `flow`, a few times quicker and not as exact; from a field to `start` with, where there is one."""
+    return _dis(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(np.ascontiguousarray(a), np.ascontiguousarray(b), start)
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from faceinpaint_cli.errors import InputError, OutputError
 from faceinpaint_cli.media.atomic import atomic_path, scratch_beside
 from faceinpaint_cli.media.audit import Findings, audit, require
 from faceinpaint_cli.media.encoders import Encoder, choose_encoder
-from faceinpaint_cli.media.planes import ToRgb, conform, eight_bit, paste
+from faceinpaint_cli.media.planes import ToRgb, conform
 from faceinpaint_cli.media.segments import EncodedPacket, SegmentFacts, SegmentStore
 from faceinpaint_cli.media.smart_render import RenderPlan, plan_render, smart_encoder
 from faceinpaint_cli.media.video_index import VideoIndex, index_video, require_order
@@ -29,39 +29,25 @@ from faceinpaint_cli.media.video_reader import DecodeLog, Span, read_frames
 from faceinpaint_cli.media.video_writer import container_format, wants_global_header, write_video
 from faceinpaint_cli.pipeline.overlap import ahead
 from faceinpaint_cli.pipeline.stages import Stages, spread
-from faceinpaint_cli.types import Face, Job, JobResult
+from faceinpaint_cli.types import Job, JobResult
 
 if TYPE_CHECKING:
     from faceinpaint_cli.damage.bit_trials import WrongBits
     from faceinpaint_cli.damage.masks import VideoMask
     from faceinpaint_cli.pipeline.video_damage import MendedFrames
+    from faceinpaint_cli.pipeline.video_fill import Picture
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, "int | None"], None]
 """Told the number of frames done and, where known, of all that are to be done."""
 
-BATCH_FRAMES = 16
-BATCH_PIXELS = 24_000_000
-"""A batch of frames that is filled at once ends at either limit: so memory does not grow with the video."""
 QUEUE = 4
 """Frames that wait between two threads."""
 DECODER_PATIENCE = 300.0
 """Seconds without any frame after which a decoder is taken to hang."""
 SHOWN = 6
 """Frames of a video in the HTML report."""
-
-
-@dataclass
-class Picture:
-    """A frame on its way: `image` (RGB, HWC uint8 or uint16) and `mask` (HW bool) are upright, as it is seen;
-    `image` is None where nothing needs it."""
-
-    number: int
-    frame: av.VideoFrame
-    mask: np.ndarray
-    image: np.ndarray | None = None
-    faces: Sequence[Face] = ()
 
 
 def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress | None = None) -> JobResult:
@@ -251,12 +237,12 @@ class _Repair:
 
     def _filled(self, frames: Iterator[tuple[int, av.VideoFrame]], encoder: Encoder) -> Iterator[Picture]:
         """The frames, repaired."""
+        from faceinpaint_cli.pipeline.video_fill import VideoFill
+
         try:
-            pictures = self._masked(frames, encoder)
-            if self.needs_faces:
-                pictures = _tracked(pictures, self.stages, self.config.detect_stride)
-            for batch in _batches(pictures):
-                yield from self._fill(batch)
+            stride = self.config.detect_stride if self.needs_faces else 0
+            fill = VideoFill(self.job, self.stages, stride, self.turns, self.shown)
+            yield from fill.fill(self._masked(frames, encoder))
         except TimeoutError as error:
             raise InputError(f"{self.job.input}: the decoder hangs ({error}); convert the file first, or leave it "
                              "out") from error
@@ -264,6 +250,8 @@ class _Repair:
             frames.close()  # type: ignore[attr-defined]
 
     def _masked(self, frames: Iterator[tuple[int, av.VideoFrame]], encoder: Encoder) -> Iterator[Picture]:
+        from faceinpaint_cli.pipeline.video_fill import Picture
+
         to_rgb = ToRgb()
         width, height = self.source.display_size
         nothing = np.zeros((height, width), bool)
@@ -276,18 +264,6 @@ class _Repair:
             mask = self.masks.at(number, rgb)
             yield Picture(number, frame, np.rot90(mask, self.turns),
                           None if rgb is None else np.ascontiguousarray(np.rot90(rgb, self.turns)))
-
-    def _fill(self, batch: list[Picture]) -> Iterator[Picture]:
-        from faceinpaint_cli.fill.filler import FillItem
-
-        todo = [p for p in batch if p.image is not None and p.mask.any()]
-        items = [FillItem(p.image, np.ascontiguousarray(p.mask), p.faces) for p in todo if p.image is not None]
-        for picture, filled in zip(todo, self.stages.filler.fill(items) if items else (), strict=True):
-            if self.stages.show and picture.number in self.shown and picture.image is not None:
-                before, after = eight_bit(picture.image), eight_bit(filled)
-                self.stages.show.add(self.job, picture.number, before, picture.mask, after)
-            picture.frame = paste(picture.frame, np.rot90(filled, -self.turns), np.rot90(picture.mask, -self.turns))
-        yield from batch
 
     def _key(self, plan: RenderPlan, encoder: Encoder) -> dict[str, Any]:
         """What the segments depend on: the input, the mask files, the settings, the encoder."""
@@ -332,38 +308,6 @@ def _encode(pictures: Iterable[Picture], encoder: Encoder, source: VideoIndex, g
         yield from packets(None)
     facts.counts = counts
     facts.delay = max((place - number for place, number in enumerate(order)), default=0)
-
-
-def _tracked(pictures: Iterable[Picture], stages: Stages, stride: int) -> Iterator[Picture]:
-    """The same pictures with the faces in them."""
-    from faceinpaint_cli.faces.tracker import TrackInput, track_faces
-
-    waiting: dict[int, Picture] = {}
-
-    def inputs() -> Iterator[TrackInput]:
-        for picture in pictures:
-            assert picture.image is not None
-            waiting[picture.number] = picture
-            yield TrackInput(picture.number, eight_bit(picture.image), np.ascontiguousarray(picture.mask))
-
-    for tracked in track_faces(inputs(), stages.detector, stride):
-        picture = waiting.pop(tracked.index)
-        picture.faces = tracked.faces
-        yield picture
-
-
-def _batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
-    """Pictures in order, in batches with a bounded number of those to be filled."""
-    batch: list[Picture] = []
-    pixels = 0
-    for picture in pictures:
-        batch.append(picture)
-        pixels += picture.mask.size
-        if len(batch) == BATCH_FRAMES or pixels >= BATCH_PIXELS:
-            yield batch
-            batch, pixels = [], 0
-    if batch:
-        yield batch
 
 
 def _totals(store: SegmentStore, frames: int) -> dict[str, Any]:
