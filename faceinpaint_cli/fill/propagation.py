@@ -32,6 +32,7 @@ LIMIT, DISPUTED, RAGGED = 10.0, 0.4, 7
 """Grey levels of expected error from which on the generator draws. Where the frames differ among each other, that times
 DISPUTED is to be expected at least; and so many pixels around what is to be drawn are drawn as well."""
 AGE = 0.1
+"""Grey levels added to the error of a frame for each frame that it is away."""
 SOFT = 4.0
 """Sigma in pixels of what is a change of light at the rim; the rest is error."""
 FLOOR, SHARPNESS = 0.5, 4
@@ -91,8 +92,8 @@ class Carried:
 
 @dataclass(frozen=True)
 class Field:
-    """For each pixel of the part `box` (rows, columns) of a frame its place `x`, `y` (h, w) float32 in another; `motion`
-    (HW2 float32) is what that comes from, in small pixels."""
+    """For each pixel of the part `box` (rows, columns) of a frame its place `x`, `y` (h, w) float32 in another;
+    `motion` (HW2 float32) is what that comes from, in small pixels."""
 
     box: tuple[slice, slice]
     x: np.ndarray
