@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from faceinpaint_cli.fill.compositing import pull_push
-from faceinpaint_cli.media.optical_flow import grown, plain_grid, quick_flow
+from faceinpaint_cli.media.optical_flow import grown, left_over, plain_grid, quick_flow, quick_flow_from
 from faceinpaint_cli.media.planes import eight_bit
 
 OFFSETS = (-1, 1, -2, 2, -4, 4, -8, 8, -16, 16)
@@ -28,6 +28,9 @@ RIM = 12
 """Width in small pixels of the rim around a hole at which the other frames are judged."""
 FARTHEST = 96
 """Width in small pixels of what is looked at around a hole, and so the farthest that anything moves."""
+BETTER = 0.8
+"""Twice the motion to half-way leads to the motion where that leaves so much less of the difference: it finds large
+motion, and is less exact for small."""
 LIMIT, DISPUTED, RAGGED = 10.0, 0.4, 7
 """Grey levels of expected error from which on the generator draws. Where the frames differ among each other, that times
 DISPUTED is to be expected at least; and so many pixels around what is to be drawn are drawn as well."""
@@ -175,12 +178,18 @@ def reach(pixels: int) -> int:
 
 def _motion(frame: _Frame, other: _Frame, box: tuple[slice, slice], half: Field | None) -> Field | None:
     """Where the pixels of the part `box` of a frame stand in another, those of holes as what is around them; None
-    where the two have nothing to do with each other. `half`: where they stand half-way there, to begin with."""
+    where the two have nothing to do with each other. `half`: where they stand half-way there, in case that helps."""
     if other.image.shape != frame.image.shape:
         return None
     scale = np.float32(frame.luma.shape[::-1]) / np.float32(frame.mask.shape[::-1])
     small = _around(frame.hidden, FARTHEST)
-    motion = quick_flow(frame.luma[small], other.luma[small], None if half is None else 2 * half.motion)
+    here, there = frame.luma[small], other.luma[small]
+    motion = quick_flow(here, there)
+    if half is not None:
+        led = quick_flow_from(2 * half.motion, here, there)
+        known = ~frame.hidden[small]
+        if left_over(here, there, led)[known].mean() < BETTER * left_over(here, there, motion)[known].mean():
+            motion = led
     columns, rows = (grid[small] for grid in plain_grid(*frame.luma.shape))
     hidden_there = cv2.remap(other.hidden.astype(np.uint8), columns + motion[..., 0], rows + motion[..., 1],
                              cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=1) > 0

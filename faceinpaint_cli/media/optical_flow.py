@@ -45,9 +45,16 @@ def flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _dis(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(np.ascontiguousarray(a), np.ascontiguousarray(b), None)
 
 
-def quick_flow(a: np.ndarray, b: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
-    """As `flow`, a few times quicker and not as exact; from a field to `start` with, where there is one."""
-    return _dis(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(np.ascontiguousarray(a), np.ascontiguousarray(b), start)
+def quick_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """As `flow`, a few times quicker and not as exact."""
+    return _dis(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(np.ascontiguousarray(a), np.ascontiguousarray(b), None)
+
+
+def quick_flow_from(start: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """As `quick_flow`, for motion that is near `start` and may be large. (DIS takes a field to start with as well, and
+    has been seen to read beyond its picture then: OpenCV 5.0.)"""
+    rest = quick_flow(a, warp(b, start))
+    return rest + carried(start, rest)
 
 
 @lru_cache(maxsize=4)
