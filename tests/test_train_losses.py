@@ -1,30 +1,13 @@
 """The terms of the losses against what the papers' formulas give by hand."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from faceinpaint_train import losses
-from safetensors.torch import save_file
 from torch import nn
 
 from faceinpaint_cli.errors import ModelError
-
-
-@pytest.fixture(scope="module")
-def vgg(tmp_path_factory) -> Path:
-    """The first two stages of a VGG16 with random filters, in the form of the LPIPS files."""
-    torch.manual_seed(0)
-    sizes = [(3, 64), (64, 64), (64, 128), (128, 128)]
-    weights = {}
-    for i, (a, b) in enumerate(sizes):
-        weights[f"conv{i}.weight"] = torch.randn(b, a, 3, 3) / (9 * a) ** 0.5
-        weights[f"conv{i}.bias"] = torch.zeros(b)
-    weights |= {"lin0": torch.ones(64), "lin1": torch.ones(128)}
-    path = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
-    save_file(weights, path)
-    return path
 
 
 def test_l1_weighs_hole_and_rest():

@@ -145,6 +145,18 @@ def test_a_run_leaves_what_it_promises_and_learns(data, tmp_path):
         train(recipe, [data], out, device="cpu")
 
 
+def test_the_best_of_a_perceptual_run_is_the_nearest_by_that(data, vgg, tmp_path):
+    out = tmp_path / "run"
+    recipe = small_recipe("loss.perceptual=5", f"loss.perceptual_weights={vgg}", "loss.perceptual_layers=4",
+                          "run.steps=16", "optimiser.warmup=1", "optimiser.lr=1e-2")
+    train(recipe, [data], out, device="cpu")
+    rows = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
+    distances = {row["step"]: row["perceptual"] for row in rows if "psnr" in row}
+    assert len(distances) == 5 and len(set(distances.values())) > 1
+    state = load_state(out / "best.ckpt")
+    assert state["step"] == min(distances, key=distances.__getitem__) and state["best"] == -min(distances.values())
+
+
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 def test_resumed_equals_uninterrupted(optimiser, faces, tmp_path):
     """Stopped after an odd step and resumed: every weight and figure is that of the run in one go."""

@@ -41,6 +41,7 @@ class Objective:
         self.dtype = precision_of(recipe["run"]["precision"], team.device)
         self.modules: dict[str, nn.Module] = {}
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self.perceptual: losses.PerceptualVgg16 | None = None
         self.generator = self.add("generator", build_generator(recipe["model"]["name"], **recipe["model"]["options"]))
 
     def add(self, name: str, module: nn.Module) -> nn.Module:
@@ -120,7 +121,6 @@ class Paired(Objective):
             judge = build_discriminator(recipe["discriminator"]["name"], **recipe["discriminator"]["options"])
             self.discriminator = self.add("discriminator", judge)
             self.add_optimiser("discriminator", [judge], judge=True)
-        self.perceptual: losses.PerceptualVgg16 | None = None
         if self.loss["perceptual"]:
             path = self.loss["perceptual_weights"]
             network = losses.PerceptualVgg16(Path(path) if path else None, self.loss["perceptual_layers"])

@@ -144,11 +144,15 @@ class Trainer:
             return
         held_out = self.faces.val[: self.recipe["run"]["validate_faces"]]
         size, told = self.recipe["data"]["size"], self.recipe["model"]["told"]
-        figures, columns = validate(self.predict, held_out, size, told, self.team.device)
+        figures, columns = validate(
+            self.predict, held_out, size, told, self.team.device, self.objective.perceptual
+        )
         self.write(figures)
         save_grid(columns, self.folder / f"samples-{self.step:07d}.png")
-        if figures["psnr"] > self.best:
-            self.best = figures["psnr"]
+        # a realistic generator is never as near in PSNR as the one that it began as
+        score = -figures["perceptual"] if "perceptual" in figures else figures["psnr"]
+        if score > self.best:
+            self.best = score
             self.save("best.ckpt")
 
     def write(self, figures: dict[str, float]) -> None:

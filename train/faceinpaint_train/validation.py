@@ -18,12 +18,19 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 
 
 def validate(
-    predict: Predict, faces: np.ndarray, size: int, told: bool, device: torch.device, batch: int = 8
+    predict: Predict,
+    faces: np.ndarray,
+    size: int,
+    told: bool,
+    device: torch.device,
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+    batch: int = 8,
 ) -> tuple[dict[str, float], list[list[np.ndarray]]]:
     """Mean figures over `faces` (N, 218, 178, 3), and three columns of pictures: shown, made, true.
 
     Told the mask: the centre quarter is hidden (celeba-center25 at `size`). Not told: a white square of a
-    quarter of the area, at a place that depends on the face's number (celeba-white-square, on this crop).
+    quarter of the area, at a place that depends on the face's number (celeba-white-square, on this crop). With a
+    `perceptual` distance (of two batches in [-1, 1]) its mean over the pictures is among the figures.
     """
     totals: dict[str, list[float]] = {"psnr": [], "psnr_hole": [], "ssim": [], "ssim_hole": []}
     columns: list[list[np.ndarray]] = [[], [], []]
@@ -39,6 +46,11 @@ def validate(
             whole = F.interpolate(whole, size=image.shape[2:], mode="bicubic", align_corners=False)
         pixels = ((whole + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
         made = np.where(holes[..., None], pixels, truth) if told else pixels
+        if perceptual is not None:
+            seen, wanted = (
+                torch.from_numpy(p).permute(0, 3, 1, 2).to(device).float().div_(127.5).sub_(1) for p in (made, truth)
+            )
+            totals.setdefault("perceptual", []).extend([float(perceptual(seen, wanted))] * len(truth))
         for m, t, h in zip(made, truth, holes, strict=True):
             totals["psnr"].append(psnr(m, t))
             totals["psnr_hole"].append(psnr(m, t, h))
