@@ -31,7 +31,7 @@ FARTHEST = 96
 BETTER = 0.8
 """Twice the motion to half-way leads to the motion where that leaves so much less of the difference: it finds large
 motion, and is less exact for small."""
-LIMIT, DISPUTED, RAGGED = 10.0, 0.4, 7
+LIMIT, DISPUTED, RAGGED = 10.0, 0.4, 13
 """Grey levels of expected error from which on the generator draws. Where the frames differ among each other, that times
 DISPUTED is to be expected at least; and so many pixels around what is to be drawn are drawn as well."""
 AGE = 0.1
