@@ -64,13 +64,23 @@ class _Frame:
     @property
     def times(self) -> int:
         """How many times smaller the reduced picture is."""
-        return max(1, round(self.mask.shape[1] / self.luma.shape[1]))
+        return max(1, round(self.mask.shape[1] / self._size[0]))
+
+    @cached_property
+    def beside_hole(self) -> np.ndarray:
+        """HW bool: the hole and what an interpolation mixes with it."""
+        return grown(self.mask, 5)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Width and height of the reduced picture."""
+        height, width = self.mask.shape
+        scale = min(1.0, FLOW_SIDE / max(height, width))
+        return max(16, round(width * scale)), max(16, round(height * scale))
 
     @cached_property
     def _reduced(self) -> tuple[np.ndarray, np.ndarray]:
-        height, width = self.mask.shape
-        scale = min(1.0, FLOW_SIDE / max(height, width))
-        size = (max(16, round(width * scale)), max(16, round(height * scale)))
+        size = self._size
         grey = cv2.cvtColor(eight_bit(self.image), cv2.COLOR_RGB2GRAY)
         luma = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
         if not self.mask.any():
@@ -135,7 +145,7 @@ class Window:
             if other is None or motion is None:
                 continue
             fields[offset] = motion
-            seen = _seen(frame, other.image, other.mask, motion)
+            seen = _seen(frame, other.image, other.beside_hole, motion)
             if seen is None:
                 continue
             colours, error = seen
@@ -205,11 +215,12 @@ def _motion(frame: _Frame, other: _Frame, box: tuple[slice, slice], half: Field 
     return Field(box, columns + away[..., 0], rows + away[..., 1], motion)
 
 
-def _seen(frame: _Frame, image: np.ndarray, mask: np.ndarray, motion: Field) -> tuple[np.ndarray, np.ndarray] | None:
-    """Another frame (`image`, and what is hidden in it) moved onto this one, in its light: colours (h, w, 3) float32,
-    and the error to expect (h, w) float32 in grey levels, infinite where it is hidden. None where it shows nothing."""
+def _seen(frame: _Frame, image: np.ndarray, gone: np.ndarray, motion: Field) -> tuple[np.ndarray, np.ndarray] | None:
+    """Another frame (`image`, and HW bool what is `gone` in it) moved onto this one, in its light: colours (h, w, 3)
+    float32, and the error to expect (h, w) float32 in grey levels, infinite where it is gone. None where it shows
+    nothing."""
     hole = frame.mask[motion.box]
-    hidden = cv2.remap(grown(mask, 5).astype(np.uint8), motion.x, motion.y, cv2.INTER_NEAREST,
+    hidden = cv2.remap(gone.astype(np.uint8), motion.x, motion.y, cv2.INTER_NEAREST,
                        borderMode=cv2.BORDER_CONSTANT, borderValue=1) > 0
     rim = (~grown(hole, 3) & ~hidden & grown(hole, 2 * RIM * frame.times + 1)).astype(np.float32)
     if not rim.any() or not (hole & ~hidden).any():

@@ -29,7 +29,7 @@ from faceinpaint_cli.media.planes import copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.vp9_headers import Heading, headings
 from faceinpaint_cli.pipeline.course import STEPS, jumps, keyframe_tells
 from faceinpaint_cli.pipeline.inloop_group import Fill, Mended, fill_by_consensus
-from faceinpaint_cli.pipeline.inplace import Problem
+from faceinpaint_cli.pipeline.inplace import Numbered, Problem
 
 SUPERBLOCK = 64
 """Side of VP9's largest blocks in pixels."""
@@ -38,7 +38,6 @@ PADDING = 1 << 16
 WORTH = 0.95
 """A fill has to lower the difference that it is judged by to this."""
 
-Numbered = tuple[int, av.Packet]
 Fills = Mapping[int, Planes]
 
 

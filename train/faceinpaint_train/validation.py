@@ -39,7 +39,7 @@ def validate(
         rngs = [np.random.default_rng([7, first + i]) for i in range(len(truth))]
         holes = np.stack([SHAPES["center" if told else "square"](size, size, rng) for rng in rngs])
         shown = np.stack([stamp(t, h, r, {"white": 1.0}) for t, h, r in zip(truth, holes, rngs, strict=True)])
-        image = torch.from_numpy(shown).permute(0, 3, 1, 2).to(device).float().div_(127.5).sub_(1)
+        image = normalised(shown, device)
         mask = torch.from_numpy(holes)[:, None].to(device).float()
         whole = predict(image.contiguous(memory_format=torch.channels_last), mask * float(told)).float()
         if whole.shape != image.shape:
@@ -47,10 +47,8 @@ def validate(
         pixels = ((whole + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
         made = np.where(holes[..., None], pixels, truth) if told else pixels
         if perceptual is not None:
-            seen, wanted = (
-                torch.from_numpy(p).permute(0, 3, 1, 2).to(device).float().div_(127.5).sub_(1) for p in (made, truth)
-            )
-            totals.setdefault("perceptual", []).extend([float(perceptual(seen, wanted))] * len(truth))
+            distance = float(perceptual(normalised(made, device), normalised(truth, device)))
+            totals.setdefault("perceptual", []).extend([distance] * len(truth))
         for m, t, h in zip(made, truth, holes, strict=True):
             totals["psnr"].append(psnr(m, t))
             totals["psnr_hole"].append(psnr(m, t, h))
@@ -61,3 +59,8 @@ def validate(
             for column, pictures in zip(columns, (shown, made, truth), strict=True):
                 column.extend(pictures)
     return {key: float(np.mean(values)) for key, values in totals.items()}, columns
+
+
+def normalised(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """(N, H, W, 3) uint8 as (N, 3, H, W) float32 in [-1, 1]."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device).float().div_(127.5).sub_(1)
