@@ -6,6 +6,7 @@ import json
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from faceinpaint_train.fit import fit
 from faceinpaint_train.localiser import LocaliserPlan, loss_of, make_batch, wider_views
@@ -14,6 +15,7 @@ from media_factory import make_clip
 from PIL import Image
 from safetensors.torch import load_file
 
+from faceinpaint_cli.errors import DataError
 from faceinpaint_cli.models.networks.localiser import Localiser
 
 torch.set_num_threads(1)
@@ -48,6 +50,17 @@ def test_views_come_from_videos(tmp_path):
     assert [v.shape for v in views] == [(288, 512, 3)] * 3
 
 
+def test_views_come_from_photographs_whole_and_in_parts(tmp_path):
+    ramp = np.broadcast_to(np.arange(1200, dtype=np.float32)[:, None, None] / 5, (1200, 1800, 3)).astype(np.uint8)
+    Image.fromarray(ramp).save(tmp_path / "wide.png")
+    views = wider_views([], [tmp_path / "wide.png"])
+    assert [v.shape for v in views] == [(512, 768, 3)] + [(400, 600, 3)] * 9
+    assert views[1].max() < views[-1].min() and np.ptp(views[0]) > 230
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(DataError, match=r"text.jpg is not a readable picture"):
+        wider_views([], [tmp_path / "text.jpg"])
+
+
 def test_loss_falls_with_the_error():
     truth = torch.zeros(1, 1, 8, 8)
     truth[..., :4] = 1
@@ -74,6 +87,8 @@ def test_a_run_leaves_the_weights(tmp_path):
     for i, face in enumerate(canvases(20)):
         Image.fromarray(face).save(tmp_path / "faces" / f"{i + 1:06d}.png")
     clip = make_clip(tmp_path / "clip.mp4")
-    facts = train_localiser_run([tmp_path / "faces", clip], tmp_path / "run", 0.005)
+    photograph = tmp_path / "wide.png"
+    Image.fromarray(canvases(1)[0]).save(photograph)
+    facts = train_localiser_run([tmp_path / "faces", clip, photograph], tmp_path / "run", 0.005)
     assert json.loads(json.dumps(facts))["train"] >= 16
     Localiser().load_state_dict({k: v.float() for k, v in load_file(tmp_path / "run/localiser.safetensors").items()})

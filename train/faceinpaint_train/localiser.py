@@ -12,14 +12,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from faceinpaint_cli.errors import DataError
 from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.synthesis.patches import stamp
 from faceinpaint_cli.synthesis.shapes import draw_mask
 from faceinpaint_train.batches import Batch
+from faceinpaint_train.faces import decode
 
 RATE = 1.5e-3
 STEP, VIEW = 12, 512
-"""Frames from one wider view to the next, and pixels of its longer side."""
+"""Frames from one wider view of a video to the next, and pixels of its longer side."""
+PHOTO_VIEW, PHOTO_PARTS = 768, 3
+"""Pixels of the longer side of the views of a photograph, and rows and columns of its parts that are views as well: what
+is sharp in one is of all sizes, down to the texture of cloth and leaves."""
 SEEN = 0.25
 """From this share of a stamp on in a pixel, it counts as stamped."""
 
@@ -33,14 +38,14 @@ class LocaliserPlan:
     `crisp` sharpened, and as many with grain, before they are stamped or after: photographs of millions of pixels are
     as sharp and as grainy where they are looked at, faces of training, enlarged, are not."""
 
-    sizes: Sequence[int] = (128, 160, 192, 256, 384)
+    sizes: Sequence[int] = (128, 160, 192, 256, 384, 512)
     count: int = 10
     seed: int = 1
     clean: float = 0.45
     twice: float = 0.25
     reduced: float = 0.3
     soft: float = 0.5
-    scenes: float = 0.25
+    scenes: float = 0.4
     crisp: float = 0.3
     shapes: Mapping[str, float] = field(
         default_factory=lambda: {
@@ -74,16 +79,30 @@ class LocaliserPlan:
     )
 
 
-def wider_views(paths: Sequence[Path]) -> list[np.ndarray]:
-    """Every STEPth frame of videos, (H, W, 3) uint8 RGB, at most VIEW pixels long."""
+def wider_views(videos: Sequence[Path], photographs: Sequence[Path] = ()) -> list[np.ndarray]:
+    """Every STEPth frame of videos, and each photograph as a whole and in parts: (H, W, 3) uint8 RGB. Raises
+    DataError for a photograph that cannot be read."""
     views: list[np.ndarray] = []
-    for path in paths:
+    for path in videos:
         with open_video(path) as container:
             for frame in islice(container.decode(video_stream(container, path)), 0, None, STEP):
-                scale = min(1.0, VIEW / max(frame.width, frame.height))
-                size = (round(frame.width * scale), round(frame.height * scale))
-                views.append(cv2.resize(frame.to_ndarray(format="rgb24"), size, interpolation=cv2.INTER_AREA))
+                views.append(_reduced(frame.to_ndarray(format="rgb24"), VIEW))
+    for path in photographs:
+        picture = decode(path.read_bytes())
+        if picture is None:
+            raise DataError(f"{path} is not a readable picture: leave it out, or give a folder, zip or tar of faces")
+        views.append(_reduced(picture, PHOTO_VIEW))
+        for rows in np.array_split(np.arange(picture.shape[0]), PHOTO_PARTS):
+            for columns in np.array_split(np.arange(picture.shape[1]), PHOTO_PARTS):
+                part = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+                views.append(_reduced(part, PHOTO_VIEW))
     return views
+
+
+def _reduced(picture: np.ndarray, side: int) -> np.ndarray:
+    height, width = picture.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    return cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
 
 
 def photograph(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -31,6 +31,7 @@ from faceinpaint_train.faces import FaceSet, load_faces
 from faceinpaint_train.fit import fit
 from faceinpaint_train.recipe import Recipe
 from faceinpaint_train.records import read_stats, save_plot
+from faceinpaint_train.sources import SUFFIXES
 from faceinpaint_train.trainer import Progress, Trainer, batch_plan, check_size
 
 log = logging.getLogger(__name__)
@@ -82,12 +83,14 @@ def train(
 def train_localiser_run(
     data: Sequence[Path], folder: Path, minutes: float, *, cache: Path | None = None, seed: int = 1
 ) -> dict[str, Any]:
-    """Train the damage localiser for `minutes` on the CPU, on faces and on the videos among `data`.
+    """Train the damage localiser for `minutes` on the CPU, on faces, and on the videos and single pictures among
+    `data`: wider views, with or without faces.
 
     `folder` gets stats.jsonl, last.ckpt (an interrupted run goes on from it) and localiser.safetensors in half
     precision. Returns the facts of the run."""
-    faces, videos = _faces_and_videos(data, folder, cache)
-    plan, views = localiser.LocaliserPlan(seed=seed), localiser.wider_views(videos)
+    photographs = [path for path in data if path.suffix.lower() in SUFFIXES and path.is_file()]
+    faces, videos = _faces_and_videos([path for path in data if path not in photographs], folder, cache)
+    plan, views = localiser.LocaliserPlan(seed=seed), localiser.wider_views(videos, photographs)
 
     def make_batch(step: int) -> Batch:
         images, masks = localiser.make_batch(faces.train, plan, step, views)
