@@ -23,8 +23,8 @@ RATE = 1.5e-3
 STEP, VIEW = 12, 512
 """Frames from one wider view of a video to the next, and pixels of its longer side."""
 PHOTO_VIEW, PHOTO_PARTS = 768, 3
-"""Pixels of the longer side of the views of a photograph, and rows and columns of its parts that are views as well: what
-is sharp in one is of all sizes, down to the texture of cloth and leaves."""
+"""Pixels of the longer side of the views of a photograph, and rows and columns of its parts that are views as well:
+what is sharp in one is of all sizes, down to the texture of cloth and leaves."""
 SEEN = 0.25
 """From this share of a stamp on in a pixel, it counts as stamped."""
 
