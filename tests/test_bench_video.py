@@ -1,12 +1,13 @@
 """bench on video: files read in step, simple repairs, figures that are those of the measures."""
 
+import re
 from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
 import pytest
-from faceinpaint_bench import clips, fillers, video
+from faceinpaint_bench import clips, fillers, html, video
 from faceinpaint_bench.config import BenchConfig
 from faceinpaint_bench.run import run_bench
 from media_factory import make_clip
@@ -46,6 +47,14 @@ def test_suite_video(clip, tmp_path):
     page = (tmp_path / "out" / "bench.html").read_text()
     assert page.count("<article>") == 2 and page.count("<img") == 2 * 5 and "<h3>a, h264, many, frame " in page
     assert all(0 <= r["exact"] < 1 for r in report["rows"])
+
+
+def test_the_page_marks_the_best_of_each_case():
+    rows = [{"method": m, "clip": c, "psnr": p}
+            for m, c, p in (("run", "a", 20.0), ("flow", "a", 21.0), ("run", "b", 35.0), ("flow", "b", 34.0))]
+    report = {"suite": "speed", "rows": rows, "protocol": {"clip": "a", "dataset": "b", "repeats": 1}}
+    marked = re.findall(r"<td class='best'>([\d.]+)<", html.page(report, [], []))
+    assert marked == ["21.00", "35.00"]
 
 
 @pytest.mark.parametrize("codec", clips.CODECS)

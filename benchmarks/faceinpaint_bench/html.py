@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from faceinpaint_bench.images import Example
-from faceinpaint_bench.report import hole_table, notes, pair_lines, table
+from faceinpaint_bench.report import IDENTITY, hole_table, notes, pair_lines, table
 
 STYLE = """
 :root { --ink: #1d2329; --soft: #5c6670; --line: #d9dee3; --paper: #ffffff; --mark: #c2410c; }
@@ -27,8 +27,9 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
-th { color: var(--soft); font-weight: 600; }
+.words { text-align: left; }
+th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); }
+th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; min-width: 4rem; }
 td.best { font-weight: 700; color: var(--mark); }
 .plot svg { width: 100%; max-width: 40rem; height: auto; }
 .strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .6rem; }
@@ -38,6 +39,7 @@ article { border-top: 1px solid var(--line); padding-top: .6rem; margin-top: 1.4
 .bad { color: var(--mark); }
 """
 
+CASE = tuple(key for key in IDENTITY if key not in ("method", "mask"))
 HIGHER = ("PSNR", "SSIM", "identity")
 LOWER = ("LPIPS",)
 
@@ -69,18 +71,23 @@ def page(report: dict[str, Any], plots: Sequence[tuple[str, str]], articles: Seq
 
 
 def _table(heads: list[str], body: list[list[str]]) -> str:
+    """The best figure of a column is marked among the rows of one case: a clip, coding, branch, or size."""
+    cases = [tuple(cell for head, cell in zip(heads, row, strict=True) if head in CASE) for row in body]
     best = {}
-    for column, head in enumerate(heads):
-        values = [float(c[column]) for c in body if head.startswith((*HIGHER, *LOWER)) and c[column] != "-"]
-        if values:
-            best[column] = min(values) if head.startswith(LOWER) else max(values)
-    lines = ["<tr>" + "".join(f"<th>{_text(h)}</th>" for h in heads) + "</tr>"]
-    for cells in body:
-        row = ""
-        for column, cell in enumerate(cells):
-            is_best = column in best and cell != "-" and float(cell) == best[column]
-            row += f"<td{' class=best' if is_best else ''}>{_text(cell)}</td>"
-        lines.append(f"<tr>{row}</tr>")
+    for case in set(cases):
+        for column, head in enumerate(heads):
+            rows = [row for row, own in zip(body, cases, strict=True) if own == case and row[column] != "-"]
+            values = [float(row[column]) for row in rows if head.startswith((*HIGHER, *LOWER))]
+            if len(values) > 1:
+                best[case, column] = min(values) if head.startswith(LOWER) else max(values)
+    kinds = ["words" if head in IDENTITY else "" for head in heads]
+    lines = ["<tr>" + "".join(f"<th class='{k}'>{_text(h)}</th>" for h, k in zip(heads, kinds, strict=True)) + "</tr>"]
+    for case, row in zip(cases, body, strict=True):
+        shown = ""
+        for column, cell in enumerate(row):
+            is_best = (case, column) in best and cell != "-" and float(cell) == best[case, column]
+            shown += f"<td class='{'best' if is_best else kinds[column]}'>{_text(cell)}</td>"
+        lines.append(f"<tr>{shown}</tr>")
     return f"<div class=wide><table>{''.join(lines)}</table></div>"
 
 
