@@ -6,7 +6,7 @@ import struct
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
 from faceinpaint_cli.media import exif
 from faceinpaint_cli.media.images import read_image, write_image
@@ -176,10 +176,34 @@ def test_jpeg_in_rgb_stays_so(tmp_path):
     assert np.abs(after - original.rgb)[far].max() <= 3 and np.abs(after[mask] - 90).mean() < 3
 
 
-def test_jpeg_stays_progressive(tmp_path):
-    repair(jpeg(tmp_path / "a.jpg", progressive=True), tmp_path / "b.jpg")
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("size", [(140, 99), (120, 90), (121, 100), (136, 72), (9, 40)])
+def test_progressive_jpeg_stays_so_and_in_place(size, subsampling, tmp_path):
+    """Also where the blocks of luma are odd in number: the scans of one component alone hold just those."""
+    light = np.random.default_rng(2).integers(40, 216, (1 + size[1] // 7, 1 + size[0] // 7), np.uint8)
+    picture = np.kron(light, np.ones((7, 7), np.uint8))[: size[1], : size[0]]
+    picture = Image.fromarray(picture).convert("RGB")
+    picture.save(tmp_path / "a.jpg", quality=90, subsampling=subsampling, progressive=True)
+    original, mask = repair(tmp_path / "a.jpg", tmp_path / "b.jpg", box=(0, 0, 4, 4))
     with Image.open(tmp_path / "b.jpg") as image:
-        assert image.info.get("progressive")
+        assert image.info.get("progressive") and image.size == size
+        after = np.asarray(image).astype(int)
+    far = ~cv2.dilate(mask.astype(np.uint8), np.ones((33, 33), np.uint8)).astype(bool)
+    assert np.abs(after - original.rgb)[far].max(initial=0) <= 8
+    assert np.abs(after - original.rgb)[~mask].mean() < 2.5
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_grain_at_the_best_quality_is_written(mode, progressive, tmp_path, monkeypatch):
+    shape = (300, 400, len(mode))
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile, "MAXBLOCK", 10 * noise.size)  # Pillow alone cannot write it either
+        Image.fromarray(noise, mode).save(tmp_path / "a.jpg", quality=100, subsampling=0, progressive=progressive)
+    original, mask = repair(tmp_path / "a.jpg", tmp_path / "b.jpg")
+    after = read_image(tmp_path / "b.jpg").rgb.astype(int)
+    assert np.abs(after - original.rgb)[~cv2.dilate(mask.astype(np.uint8), np.ones((17, 17))).astype(bool)].mean() < 2
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (3, 2), (17, 33)])

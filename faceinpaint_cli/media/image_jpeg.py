@@ -12,11 +12,13 @@ from __future__ import annotations
 import io
 import re
 import struct
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, JpegImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin
 
 from faceinpaint_cli.media import image_samples as samples
 from faceinpaint_cli.media.exif import orientation_of, with_thumbnail_of
@@ -24,7 +26,11 @@ from faceinpaint_cli.media.inks import Inks
 
 _APP0, _APP1, _APP2, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
 _SOS, _EOI = 0xDA, 0xD9
+_ROOM = threading.Lock()
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_MOST_BYTES = 8
+"""Encoded bytes of a pixel at most: noise at the finest tables takes 4 to 6."""
 _SAMPLING = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
 """Pillow's number for the sampling factors of luma that it can write; others become (1, 1): no loss."""
 
@@ -61,21 +67,22 @@ class JpegPicture:
 
     def __init__(self, data: bytes) -> None:
         self._metadata: list[_Segment] = []
-        frame, scan, scanned = None, len(data), 0
+        frame, scan, together = None, len(data), True
         for segment, place in _segments(data):
             if segment.marker in _FRAMES:
-                frame = _frame(segment.body)
+                frame, together = _frame(segment.body), segment.marker not in _PROGRESSIVE
             elif 0xE0 <= segment.marker <= 0xEF or segment.marker == _COM:
                 self._metadata.append(segment)
             elif segment.marker == _SOS:
-                scan, scanned = place, segment.body[0]
+                scan = place
+                together &= frame is not None and segment.body[0] == len(frame.sampling)
                 break
         if frame is None or scan == len(data):
             raise ValueError("it is cut short")
         if frame.bits != 8:
             raise ValueError(f"it has {frame.bits} bits a sample; convert it to 8-bit JPEG or 16-bit PNG")
         self._sampling = _SAMPLING.get(frame.sampling[0], 0)
-        self._whole = _whole_blocks(frame, together=scanned == len(frame.sampling))
+        self._whole = _whole_blocks(frame, together)
         self._plain = _without_metadata(data)
         self._trailing = data[_end_of_image(data, scan):]
         self.orientation = next((orientation_of(s.body) for s in self._metadata
@@ -116,7 +123,8 @@ class JpegPicture:
         out = io.BytesIO()
         mode = {"L": "L", "CMYK": "CMYK"}.get(self._mode, "RGB" if self._is_rgb else "YCbCr")
         image = Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels))
-        image.save(out, "JPEG", qtables=tables, subsampling=sampling, optimize=True, **self._options)
+        with _room_for(2 * len(self._plain) + _MOST_BYTES * int(changed.sum())):
+            image.save(out, "JPEG", qtables=tables, subsampling=sampling, optimize=True, **self._options)
         return self._with_metadata(_with_size(out.getvalue(), width, height), whole)
 
     def _profile(self) -> bytes:
@@ -161,6 +169,18 @@ class JpegPicture:
         return b"".join([*parts, _without_metadata(encoded, own_adobe=False)[2:], self._trailing])
 
 
+@contextmanager
+def _room_for(size: int) -> Iterator[None]:
+    """Let Pillow's encoder write `size` bytes at once: optimised and progressive files need one buffer for all of
+    it, and by itself Pillow gives them 2 bytes a pixel, too few for grain at quality 100."""
+    with _ROOM:
+        before, ImageFile.MAXBLOCK = ImageFile.MAXBLOCK, max(ImageFile.MAXBLOCK, size)
+        try:
+            yield
+        finally:
+            ImageFile.MAXBLOCK = before
+
+
 def _segments(data: bytes) -> Iterator[tuple[_Segment, int]]:
     """Header segments up to and with the first start of scan, each with the place where it ends."""
     place = 2
@@ -192,7 +212,8 @@ def _whole_blocks(frame: _Frame, together: bool) -> _Frame:
     """The frame enlarged to the blocks that the file holds, so that none is added or missing.
 
     With all components `together` in one scan these come in units of blocks of each (ITU-T T.81, A.2.3);
-    else only the blocks that the picture needs are there (A.2.2).
+    else only the blocks that the picture needs are there (A.2.2), as in a progressive file, where only the scan of
+    the means has all components.
     """
     across = max(h for h, _ in frame.sampling)
     down = max(v for _, v in frame.sampling)
