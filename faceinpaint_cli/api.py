@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import difflib
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,39 +29,39 @@ def inpaint_image(image: np.ndarray | str | Path, mask: np.ndarray | str | Path 
 
     Args:
         image: a path, or an array HWC uint8 or uint16 RGB.
-        mask: what to fill: a path (white fills) or HW bool; None looks for stamped-on patches, unless the
-            settings name another source of masks and `image` is a path.
+        mask: what to fill: a path (white fills), or an array HW in which everything but 0 fills; None looks for
+            stamped-on patches, unless the settings name another source of masks.
         stages: the stages of an earlier call (`Stages(RunConfig(...))`), so that models are loaded once; the
             settings are then those of the stages.
-        settings: fields of RunConfig, such as method="telea", fidelity=0.3, dilate=4.
+        settings: fields of RunConfig, such as method="telea", fidelity=0.3, dilate=4, box=["10,10,64,64"].
 
     Raises:
         FaceInpaintError: the picture or mask cannot be read, or a setting is wrong.
     """
+    from faceinpaint_cli.damage.masks import MaskSource
     from faceinpaint_cli.media.images import Picture, read_image
     from faceinpaint_cli.pipeline.image import repair_pictures
 
+    stages = _stages(stages, settings)
+    source = stages.masks
     if isinstance(mask, (str, Path)):
-        settings["mask"] = str(mask)
-    if stages is None:
-        stages = Stages(RunConfig(**settings))
-    elif settings:
-        raise UsageError(f"give the settings to the stages or to the call, not both ({', '.join(settings)})")
+        source = MaskSource.from_config(replace(stages.config, mask=str(mask)))
     picture: Picture | None = None
     if not isinstance(image, np.ndarray):
         picture = read_image(Path(image))
         image = picture.rgb
     _check_image(image)
     where: np.ndarray | None = None
-    if isinstance(mask, np.ndarray):
-        if mask.shape != image.shape[:2]:
-            raise UsageError(f"the mask must be {image.shape[:2]} like the picture, not {mask.shape}")
-        where = mask.astype(bool)
-    elif stages.config.has_mask_source:
+    if source.path is not None:
         if picture is None:
-            raise UsageError("a mask from a file or a setting needs a picture from a file; give both as arrays")
-        where = stages.masks.for_image(_job(picture.path), picture)
-    return repair_pictures([image], [where], stages)[0].image
+            raise UsageError("a mask from a file needs a picture from a file; give both as arrays")
+        where = source.for_image(_job(picture.path), picture)
+    elif mask is not None or source.explicit:
+        given = np.zeros(image.shape[:2], bool) if mask is None else _mask_array(mask, image.shape[:2])
+        name, alpha = (picture.path, picture.alpha) if picture is not None else (Path("the picture"), None)
+        where = source.with_marked(given, image, alpha, name)
+    repaired = repair_pictures([image], [where], stages)[0].image
+    return repaired.copy() if repaired is image else repaired
 
 
 def inpaint_video(video: str | Path, output: str | Path, *, stages: Stages | None = None,
@@ -76,14 +78,33 @@ def inpaint_video(video: str | Path, output: str | Path, *, stages: Stages | Non
     """
     from faceinpaint_cli.pipeline.video import repair_video
 
-    if stages is None:
-        stages = Stages(RunConfig(**settings))
-    elif settings:
-        raise UsageError(f"give the settings to the stages or to the call, not both ({', '.join(settings)})")
+    stages = _stages(stages, settings)
     (job,) = discover([Path(video)], Path(output))
     if job.kind != "video":
         raise UsageError(f"{video} is not a video; use inpaint_image")
     return repair_video(job, stages.config, stages, None)
+
+
+def _stages(stages: Stages | None, settings: dict[str, Any]) -> Stages:
+    if stages is not None:
+        if settings:
+            raise UsageError(f"give the settings to the stages or to the call, not both ({', '.join(settings)})")
+        return stages
+    known = [f.name for f in fields(RunConfig)]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise UsageError(f"there is no setting {name}" + (f"; did you mean {near[0]}?" if near else ""))
+    return Stages(RunConfig(**settings))
+
+
+def _mask_array(mask: Any, shape: tuple[int, int]) -> np.ndarray:
+    """HW bool of an array, or of what NumPy can make one of (a picture of Pillow's, a tensor, lists)."""
+    array = np.asarray(mask)
+    if array.shape != shape or array.dtype.kind not in "biuf":
+        came = f"{array.dtype} {array.shape}"
+        raise UsageError(f"the mask must be a path, or numbers {shape} like the picture, not {came}")
+    return array != 0
 
 
 def _check_image(image: np.ndarray) -> None:

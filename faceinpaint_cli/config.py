@@ -47,7 +47,8 @@ class RunConfig:
                                   "What to fill", metavar="X,Y,W,H", multiple=True)
     detect: bool = option(False, "Find the damage by looking, also where a mask is given (then both). "
                           "Without any mask this is the default.", "What to fill")
-    dilate: int = option(0, "Grow the mask by so many pixels on each side.", "What to fill", low=0, high=256)
+    dilate: int = option(0, "Grow the mask, given or found in a picture, by so many pixels on each side.",
+                         "What to fill", low=0, high=256)
     feather: int = option(4, "Width of the soft edge of the fill, inside the mask, in pixels: of the picture, or of "
                           "the crop that the generator draws where that is enlarged (large faces).",
                           "What to fill", low=0, high=256)
@@ -87,8 +88,17 @@ class RunConfig:
     def __post_init__(self) -> None:
         for f in fields(self):
             value, limits = getattr(self, f.name), f.metadata
-            if value is None:
+            if f.name == "batch_size" and type(value) is int:
+                value = str(value)
+                object.__setattr__(self, f.name, value)
+            if f.name == "box" and isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, f.name, value)
+            if value is None and "None" in str(f.type):
                 continue
+            _check_type(flag_name(f.name), str(f.type), value)
+            if value == "":
+                raise UsageError(f"{flag_name(f.name)} is empty; give a value, or leave it out")
             low, high = limits.get("low"), limits.get("high")
             if (low is not None and value < low) or (high is not None and value > high):
                 raise UsageError(f"{flag_name(f.name)} must be from {low} to {high}, not {value}")
@@ -123,6 +133,20 @@ class RunConfig:
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,), "float": (int, float)}
+
+
+def _check_type(flag: str, wanted: str, value: Any) -> None:
+    """UsageError where `value` is not of the type that the field says, as it may be in a call from Python."""
+    if wanted == "tuple[str, ...]":
+        right = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    else:
+        kinds = _TYPES[wanted.removesuffix(" | None")]
+        right = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+    if not right:
+        raise UsageError(f"{flag} must be {wanted}, not {value!r}")
 
 
 def flag_name(name: str) -> str:

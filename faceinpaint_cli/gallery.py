@@ -43,7 +43,8 @@ class Gallery:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Gallery:
-        self._file: TextIO = self._atomic.__enter__().open("w", encoding="utf-8")
+        self._file: TextIO = self._atomic.__enter__().open(
+            "w", encoding="utf-8", errors="backslashreplace")  # of file names that are no UTF-8
         self._file.write(HEAD)
         return self
 

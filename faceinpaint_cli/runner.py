@@ -18,7 +18,7 @@ import click
 from faceinpaint_cli.config import RunConfig, flag_name, parse_shard
 from faceinpaint_cli.errors import UsageError, describe
 from faceinpaint_cli.media.atomic import atomic_path
-from faceinpaint_cli.media.discover import discover
+from faceinpaint_cli.media.discover import discover, kind_of
 from faceinpaint_cli.pipeline.stages import Show, Stages
 from faceinpaint_cli.types import Job, JobResult
 
@@ -38,14 +38,17 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
     the report, and does not stop the others.
     """
     own = [Path(name) for name in (config.mask, config.report, config.html) if name]
-    jobs = _of_shard(discover(inputs, output, exclude=own), config)
+    everything = discover(inputs, output, exclude=own)
+    _check_side_files(everything, inputs, config)
+    jobs = _of_shard(everything, config)
     broken = [job for job in jobs if job.error]
     pending, skipped = _split_existing([job for job in jobs if not job.error], config)
+    folder = output if _is_folder_run(everything, output) else None
+    _check_saved_config(folder, config)
     if config.dry_run:
+        _check_before_work(pending, config, Stages(config))
         click.echo(json.dumps(plan([*broken, *pending], skipped, config), indent=2))
         return 0
-    folder = output if _is_folder_run(jobs, output) else None
-    _check_saved_config(folder, config)
     with ExitStack() as stack:
         stages = Stages(config, _gallery(Path(config.html), stack) if config.html else None)
         _check_before_work(pending, config, stages)
@@ -63,8 +66,7 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
                     named = error if result.input in error else f"{result.input}: {error}"
                     _say(f"faceinpaint: {named}", progress)
         except KeyboardInterrupt:
-            click.echo(f"faceinpaint: interrupted; {_summary(results)} of {len(jobs)}; go on with --resume", err=True)
-            raise
+            raise KeyboardInterrupt(f"interrupted; {_summary(results)} of {len(jobs)}; go on with --resume") from None
         finally:
             if config.report:
                 write_report(Path(config.report), config, results, perf_counter() - start)
@@ -108,7 +110,9 @@ def write_report(path: Path, config: RunConfig, results: Sequence[JobResult], se
     report = {"schema": 1, "config": config.to_dict(), "jobs": [asdict(result) for result in results],
               "totals": totals}
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        # a file name that is no UTF-8 has lone surrogates, which JSON knows as \udcXX
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _of_shard(jobs: list[Job], config: RunConfig) -> list[Job]:
@@ -130,6 +134,31 @@ def _split_existing(jobs: Sequence[Job], config: RunConfig) -> tuple[list[Job], 
     return [job for job in jobs if job not in existing], existing
 
 
+def _check_side_files(jobs: Sequence[Job], inputs: Sequence[Path], config: RunConfig) -> None:
+    """UsageError where two of the files that a run writes are one, or it would write over one that it reads."""
+    taken = {job.input.resolve(): "an input" for job in jobs}
+    taken |= {path.resolve(): "an input" for path in inputs}  # a report among the inputs is none of the jobs
+    if config.mask:
+        mask = Path(config.mask).resolve()
+        if mask.is_dir() and mask in taken:
+            raise UsageError(f"--mask {config.mask} is an input folder too; keep masks in a folder of their own")
+        taken[mask] = "the mask"
+    for job in jobs:
+        if taken.get(job.output.resolve()) == "the mask":
+            raise UsageError(f"output {job.output} would overwrite the mask; choose another --output")
+        taken.setdefault(job.output.resolve(), "an output")
+    for flag, name in (("--report", config.report), ("--html", config.html)):
+        if name is None:
+            continue
+        path = Path(name)
+        within = [folder for folder in inputs if folder.is_dir() and folder.resolve() in path.resolve().parents]
+        if kind_of(path) and within:
+            raise UsageError(f"{flag} {name} is named like a picture or video of input {within[0]}; choose another")
+        other = taken.setdefault(path.resolve(), f"the file of {flag}")
+        if other != f"the file of {flag}":
+            raise UsageError(f"{flag} {name} would overwrite {other}; choose another")
+
+
 def _is_folder_run(jobs: Sequence[Job], output: Path) -> bool:
     return not (len(jobs) == 1 and jobs[0].output == output)
 
@@ -137,7 +166,8 @@ def _is_folder_run(jobs: Sequence[Job], output: Path) -> bool:
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     """The settings that change what is written: a resumed run must have the same."""
     apart = {f.name for f in fields(RunConfig) if f.metadata["group"] == "Bulk"} | {"device", "batch_size"}
-    return {key: value for key, value in config.items() if key not in apart}
+    kept = {key: value for key, value in config.items() if key not in apart}
+    return kept | {"mask": kept.get("mask") and str(Path(kept["mask"]))}  # masks/ is masks
 
 
 def _check_saved_config(folder: Path | None, config: RunConfig) -> None:

@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import faceinpaint_cli
+from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import UsageError
+from faceinpaint_cli.pipeline.stages import Stages
 
 
 @pytest.fixture
@@ -28,6 +31,52 @@ def test_paths_and_arrays_agree(picture, tmp_path):
     by_box = faceinpaint_cli.inpaint_image(tmp_path / "p.png", box=("10,10,10,10",), method="telea")
     by_array = faceinpaint_cli.inpaint_image(picture, mask, method="telea")
     assert (by_path == by_array).all() and (by_box == by_array).all()
+
+
+def test_masks_of_other_kinds(picture, tmp_path):
+    mask = np.zeros((40, 50), bool)
+    mask[10:20, 10:20] = True
+    expected = faceinpaint_cli.inpaint_image(picture, mask, method="telea")
+    for other in (Image.fromarray(mask), mask.tolist(), torch.tensor(mask), mask.astype(np.float32)):
+        assert (faceinpaint_cli.inpaint_image(picture, other, method="telea") == expected).all()
+
+
+def test_settings_hold_for_arrays_too(picture):
+    mask = np.zeros((40, 50), bool)
+    mask[10:20, 10:20] = True
+    repaired = faceinpaint_cli.inpaint_image(picture, mask, method="telea", dilate=3, box=["30,30,5,5"])
+    changed = (repaired != picture).any(2)
+    assert changed[7:23, 7:23].mean() > 0.9 and changed[27:38, 27:38].mean() > 0.9 and changed.sum() <= 16**2 + 11**2
+
+
+def test_one_mask_file_for_each_picture_with_the_same_stages(picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "p.png")
+    stages = Stages(RunConfig(method="telea"))
+    for x in (5, 25):
+        mask = np.zeros((40, 50), bool)
+        mask[10:20, x : x + 10] = True
+        Image.fromarray(mask).save(tmp_path / "m.png")
+        repaired = faceinpaint_cli.inpaint_image(tmp_path / "p.png", tmp_path / "m.png", stages=stages)
+        assert not (repaired != picture).any(2)[~mask].any() and (repaired != picture).any(2)[mask].mean() > 0.9
+
+
+def test_what_comes_back_is_not_the_input(picture):
+    repaired = faceinpaint_cli.inpaint_image(picture, np.zeros((40, 50), bool), method="telea")
+    assert (repaired == picture).all() and not np.shares_memory(repaired, picture)
+
+
+@pytest.mark.parametrize("settings, said", [
+    ({"fidelty": 1}, "did you mean fidelity"),
+    ({"fidelity": "1"}, "--fidelity must be float"),
+    ({"mask_color": (255, 255, 255)}, "--mask-color"),
+    ({"box": "0,0,20,20"}, "--box"),
+    ({"box": ((0, 0, 20, 20),)}, "--box"),
+    ({"batch_size": 0}, "--batch-size"),
+    ({"dilate": True}, "--dilate"),
+])
+def test_wrong_settings_are_told_by_name(picture, settings, said):
+    with pytest.raises(UsageError, match=said):
+        faceinpaint_cli.inpaint_image(picture, np.ones((40, 50), bool), **settings)
 
 
 def test_sixteen_bits(picture):

@@ -127,10 +127,76 @@ def test_dry_run_writes_nothing_and_says_what_it_would_do(photos, tmp_path):
 
 def test_previews_and_page(photos, tmp_path):
     faceinpaint("run", photos / "y.png", "-o", tmp_path / "y.png", *BOX, "--preview", "--html", tmp_path / "p.html")
-    with Image.open(tmp_path / "y.preview.jpg") as preview:
+    with Image.open(tmp_path / "y.png.preview.jpg") as preview:
         assert preview.size == (192, 48)
     page = (tmp_path / "p.html").read_text()
     assert page.count("<img") == 3 and "y.png" in page
+
+
+def test_a_preview_of_a_very_wide_picture_is_reduced(tmp_path):
+    Image.new("RGB", (30_000, 4), (90, 80, 70)).save(tmp_path / "wide.png")
+    faceinpaint("run", tmp_path / "wide.png", "-o", tmp_path / "o.png", "--box", "5,0,2,2", "--method", "telea",
+                "--preview")
+    with Image.open(tmp_path / "o.png.preview.jpg") as preview:
+        assert 65_000 < preview.width <= 65_535
+
+
+def test_a_preview_that_cannot_be_written_does_not_fail_the_picture(photos, tmp_path):
+    name = "n" * 244 + ".png"  # the preview's would be longer than a file name can be
+    out, _ = faceinpaint("run", photos / "y.png", "-o", tmp_path / name, *BOX, "--preview")
+    assert out.startswith("1 done") and (tmp_path / name).exists()
+
+
+def test_previews_are_no_inputs_of_the_next_run(photos, tmp_path):
+    faceinpaint("run", photos, "-o", tmp_path / "out", *BOX, "--preview")
+    assert len(list((tmp_path / "out").rglob("*.preview.jpg"))) == 4
+    out, _ = faceinpaint("run", tmp_path / "out", "-o", tmp_path / "again", *BOX)
+    assert out.startswith("4 done")
+
+
+def test_names_that_are_no_utf_8(photos, tmp_path):
+    odd = os.fsdecode(b"caf\xe9.png")
+    (photos / "y.png").rename(photos / odd)
+    files = ("--report", tmp_path / "r.json", "--html", tmp_path / "p.html")
+    faceinpaint("run", photos, "-o", tmp_path / "out", *BOX, *files)
+    jobs = json.loads((tmp_path / "r.json").read_text())["jobs"]
+    assert str(photos / odd) in {job["input"] for job in jobs} and (tmp_path / "out" / odd).exists()
+    assert (tmp_path / "p.html").read_text().count("<img") == 12
+
+
+def test_a_shard_of_one_file_is_a_file(photos, tmp_path):
+    target = tmp_path / "o.png"
+    out, _ = faceinpaint("run", photos / "y.png", "-o", target, *BOX, "--shard", "2/2")
+    assert out.startswith("0 done") and not target.exists()
+    faceinpaint("run", photos / "y.png", "-o", target, *BOX, "--shard", "1/2")
+    assert target.is_file()
+
+
+@pytest.mark.parametrize("args", [
+    ("in", "-o", "out", "--report", "in/y.png"),
+    ("in", "-o", "out", "--report", "in/new.png"),
+    ("in/y.png", "-o", "o.png", "--report", "o.png"),
+    ("in", "-o", "out", "--report", "same", "--html", "same"),
+    ("in/y.png", "-o", "m.png", "--mask", "m.png", "--on-existing", "overwrite"),
+    ("in", "-o", "out", "--mask", "in"),
+])
+def test_no_file_of_a_run_is_written_over_another(args, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (64, 48), 255).save("m.png")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    box = () if "--mask" in args else BOX[:2]
+    faceinpaint("run", *args, *box, "--method", "telea", expect=2)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+
+
+def test_a_mask_folder_is_the_same_with_a_slash(photos, tmp_path):
+    for name in ("a/x.png", "b/x.png", "y.png", "z.png"):
+        (tmp_path / "m" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (64, 48)).save(tmp_path / "m" / name)
+    faceinpaint("run", photos, "-o", tmp_path / "out", "--mask", tmp_path / "m", "--method", "telea")
+    out, _ = faceinpaint("run", photos, "-o", tmp_path / "out", "--mask", f"{tmp_path / 'm'}/", "--method", "telea",
+                         "--resume")
+    assert out.startswith("0 done, 4 skipped")
 
 
 def test_an_empty_mask_copies_the_file(photos, tmp_path):
@@ -147,6 +213,13 @@ def test_an_empty_mask_copies_the_file(photos, tmp_path):
     ("run", ".", "-o", "out", "--box", "1,2"),
     ("run", ".", "-o", "out", "--box", "1,1,5,5", "--model", "missing.safetensors"),
     ("run", ".", "-o", "out", "--box", "1,1,5,5", "--mask", "missing.png"),
+    ("run", ".", "-o", "out", "--mask", "missing.png", "--dry-run"),
+    ("run", ".", "-o", "out", "--box", "1,1,5,5", "--model", "nonsense", "--dry-run"),
+    ("run", ".", "-o", "out", "--mask", ""),
+    ("run", "", "-o", "out"),
+    ("run", "y.png", "-o", ""),
+    ("run", "y.png", "-o", "-"),
+    ("run", "y.png", "-o", "out.heic", "--box", "1,1,5,5"),
     ("run", "."),
     ("nonsense",),
 ])
@@ -181,6 +254,7 @@ def test_interruption_leaves_no_half_file_and_says_what_was_done(photos, tmp_pat
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in err and "--resume" in err and "Traceback" not in err
+    assert err.count("interrupted") == 1
     outputs = list((tmp_path / "out").rglob("*.*"))
     assert 0 < len(outputs) < 150
     assert not [p for p in outputs if p.name.startswith(".")]

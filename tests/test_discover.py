@@ -91,6 +91,13 @@ def test_an_input_through_a_link_is_the_same_input(tree, tmp_path):
         discover([tree], tmp_path / "link")
 
 
+def test_links_that_are_passed_over_are_named(tree, tmp_path, caplog):
+    (tree / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tree / "linked").symlink_to(tmp_path, target_is_directory=True)
+    discover([tree], tmp_path / "out")
+    assert "gone.png: passed over" in caplog.text and "linked: passed over" in caplog.text
+
+
 def test_links_that_go_round_end(tree, tmp_path):
     (tree / "sub" / "up").symlink_to(tree)
     assert len(discover([tree], tmp_path / "out")) == 4

@@ -72,6 +72,21 @@ def test_white_from_half_up_in_every_depth(job, tmp_path):
     np.testing.assert_array_equal(mask_of(job, mask=str(tmp_path / "1.png")), grey >= 128)
 
 
+def test_what_a_layer_of_strokes_does_not_show_is_not_filled(job, tmp_path):
+    strokes = np.full((HEIGHT, WIDTH, 4), 255, np.uint8)
+    strokes[..., 3] = block()
+    np.testing.assert_array_equal(mask_of(job, mask=save(tmp_path / "l.png", strokes)), block() > 0)
+
+
+def test_a_photograph_as_a_mask_is_doubted(job, tmp_path, caplog):
+    ramp = np.linspace(0, 255, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint8)
+    mask_of(job, mask=save(tmp_path / "photo.png", ramp))
+    assert "not black and white" in caplog.text
+    caplog.clear()
+    mask_of(job, mask=save(tmp_path / "m.png", block()))
+    assert not caplog.text
+
+
 def test_a_folder_is_matched_by_relative_stem(job, tmp_path):
     save(tmp_path / "masks" / "a.png", block() * 0)
     save(tmp_path / "masks" / "sub" / "a.png", block())

@@ -25,3 +25,11 @@ def test_a_face_behind_paint_is_aligned_better_than_the_paint_lets_it_look():
     [repaired] = repair_pictures([painted], [mask], stages)
     assert (repaired.image[~mask] == painted[~mask]).all()
     assert error(repaired.faces[0]) < 0.7 * min(error(face) for face in first)
+
+
+def test_found_damage_is_grown_as_a_given_mask_is():
+    picture = np.ascontiguousarray(astronaut()[:256, 96:352])
+    picture[100:164, 70:134] = 255
+    sizes = [repair_pictures([picture], [None], Stages(RunConfig(method="telea", dilate=dilate)))[0].mask.sum()
+             for dilate in (0, 5)]
+    assert sizes[1] > sizes[0] + 4 * 5 * 60

@@ -60,8 +60,9 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except FaceInpaintError as error:
         click.echo(f"faceinpaint: {error}", err=True)
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("faceinpaint: interrupted", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        what = str(error.__cause__ or error) or "interrupted"  # Click puts its Abort in the place of Ctrl-C
+        click.echo(f"faceinpaint: {what}", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
         click.echo(f"faceinpaint: {describe(error)}", err=True)

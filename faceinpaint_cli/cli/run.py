@@ -11,6 +11,7 @@ import click
 
 from faceinpaint_cli.cli.common import HELP_NAMES, common_options
 from faceinpaint_cli.config import RunConfig, flag_name
+from faceinpaint_cli.errors import UsageError
 
 
 def _option(f: Field[Any]) -> Callable[..., Any]:
@@ -48,19 +49,23 @@ class GroupedCommand(click.Command):
 
 @click.command("run", cls=GroupedCommand, context_settings=HELP_NAMES)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--output", required=True, metavar="OUTPUT", type=click.Path(path_type=Path),
+@click.option("-o", "--output", required=True, metavar="OUTPUT",
               help="A folder, or a file where there is one input.")
 @common_options
-def command(inputs: tuple[str, ...], output: Path, progress: bool, **settings: Any) -> int:
+def command(inputs: tuple[str, ...], output: str, progress: bool, **settings: Any) -> int:
     """Repair pictures, folders of pictures (recursively) and videos.
 
     Say what to fill with a mask, a colour, the alpha channel or boxes; with none of these the damage is looked
     for: patches stamped on pictures, lost data in videos. Pixels outside the mask stay as they are.
     """
+    if not output or not all(inputs):
+        raise UsageError("INPUT and --output must name something; one is empty")
+    if output == "-" or "-" in inputs:
+        raise UsageError("pictures and videos are not read from or written to a pipe; name files or folders")
     config = RunConfig(**settings)
     from faceinpaint_cli.runner import run
 
-    return run([Path(p) for p in inputs], output, config, progress=progress)
+    return run([Path(p) for p in inputs], Path(output), config, progress=progress)
 
 
 for _field in fields(RunConfig):

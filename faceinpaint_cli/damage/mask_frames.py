@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Generator
 from pathlib import Path
@@ -15,6 +16,11 @@ from faceinpaint_cli.media.discover import kind_of
 from faceinpaint_cli.media.image_samples import grey_of
 from faceinpaint_cli.media.images import read_image
 
+log = logging.getLogger(__name__)
+
+MOST_GREY = 0.25
+"""A mask of which a larger share is neither nearly black nor nearly white is likely another picture."""
+
 
 class FrameMasks(Protocol):
     def at(self, index: int) -> np.ndarray:
@@ -24,12 +30,20 @@ class FrameMasks(Protocol):
 
 
 def load_mask(path: Path) -> np.ndarray:
-    """HW bool, upright: True where the picture is lighter than half; its alpha counts for nothing."""
+    """HW bool, upright: True where the picture is lighter than half. In one that is partly transparent, what is not
+    seen is not meant: a layer of strokes. In one that is transparent all over, alpha says nothing."""
     try:
         picture = read_image(path)
     except InputError as e:
         raise MaskError(f"mask: {e}") from e
-    return grey_of(picture.rgb) > np.iinfo(picture.rgb.dtype).max // 2
+    half = np.iinfo(picture.rgb.dtype).max // 2
+    grey = grey_of(picture.rgb)
+    white = grey > half
+    if picture.alpha is not None and (seen := picture.alpha > half).any():
+        white &= seen
+    if ((grey > half // 4) & (grey < 2 * half - half // 4)).mean() > MOST_GREY:
+        log.warning("mask %s is not black and white: is it a mask? What is lighter than half is filled", path)
+    return white
 
 
 def numbered_frames(folder: Path) -> list[tuple[int, Path]]:

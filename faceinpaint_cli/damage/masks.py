@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from faceinpaint_cli.errors import MaskError, UsageError
 from faceinpaint_cli.media.discover import kind_of
 from faceinpaint_cli.media.images import Picture
 from faceinpaint_cli.types import Job
+
+log = logging.getLogger(__name__)
 
 Box = tuple[int, int, int, int]
 
@@ -60,17 +63,26 @@ class MaskSource:
 
         Raises MaskError for a mask that is not there, cannot be read or has another size, or a box outside.
         """
-        mask = self._boxes(picture.width, picture.height, job.input)
+        mask = np.zeros(picture.rgb.shape[:2], bool)
         if self.path is not None:
             found = self._file_for(job)
             if found.is_dir() or kind_of(found) == "video":
                 raise MaskError(f"the mask of {job.input} is {found}, but a picture needs a picture as mask")
             mask |= self._fit(self._picture_mask(found), picture.width, picture.height, found, job.input)
+        mask = self.with_marked(mask, picture.rgb, picture.alpha, job.input)
+        if mask.all():
+            log.warning("the mask of %s covers all of it: nothing is left to go by", job.input)
+        return mask
+
+    def with_marked(self, mask: np.ndarray, rgb: np.ndarray, alpha: np.ndarray | None, source: Path) -> np.ndarray:
+        """`mask` (HW bool) joined with the boxes, the colour in `rgb` (HWC) and what is transparent in `alpha` (HW),
+        grown. Raises MaskError for a box outside `source`."""
+        mask = mask | self._boxes(rgb.shape[1], rgb.shape[0], source)
         if self.colour is not None:
-            mask |= self._of_colour(picture.rgb)
-        if self.alpha and picture.alpha is not None:
-            mask |= picture.alpha < np.iinfo(picture.alpha.dtype).max // 2 + 1
-        return self._grown(mask)
+            mask |= self._of_colour(rgb)
+        if self.alpha and alpha is not None:
+            mask |= alpha < np.iinfo(alpha.dtype).max // 2 + 1
+        return self.grown(mask)
 
     def for_video(self, job: Job, width: int, height: int, frame_count: int | None = None,
                   rotation: int = 0) -> VideoMask:
@@ -104,7 +116,7 @@ class MaskSource:
         assert self.path is not None
         if not self.path.is_dir():
             return self.path
-        matches = self._index.get(_stem(job.relative), [])
+        matches = [m for m in self._index.get(_stem(job.relative), []) if not _same_file(m, job.input)]
         if job.kind == "image":
             matches = [m for m in matches if kind_of(m) == "image"]
         same = [m for m in matches if m.suffix.lower() == job.relative.suffix.lower()]
@@ -167,7 +179,8 @@ class MaskSource:
         low, high = np.clip([colour - reach, colour + reach], 0, np.iinfo(rgb.dtype).max)
         return ((rgb >= low.astype(rgb.dtype)) & (rgb <= high.astype(rgb.dtype))).all(axis=2)
 
-    def _grown(self, mask: np.ndarray) -> np.ndarray:
+    def grown(self, mask: np.ndarray) -> np.ndarray:
+        """`mask` (HW bool) with `dilate` pixels more on each side."""
         if not self.dilate or not mask.any():
             return mask
         square = np.ones((2 * self.dilate + 1,) * 2, np.uint8)
@@ -184,7 +197,7 @@ class VideoMask:
         self._source, self._frames, self._fit, self._turns = source, frames, fit, turns
         self._fixed = fixed
         self.needs_rgb = source.colour is not None
-        self.constant = None if frames is not None or self.needs_rgb else source._grown(fixed)
+        self.constant = None if frames is not None or self.needs_rgb else source.grown(fixed)
 
     def at(self, index: int, rgb: np.ndarray | None = None) -> np.ndarray:
         """The mask (HW bool) of frame `index` as decoded (not turned), counted from 0 in display order.
@@ -201,7 +214,7 @@ class VideoMask:
             if rgb is None:
                 raise ValueError("a mask by colour needs the frame")
             mask = mask | self._source._of_colour(rgb)
-        return self._source._grown(mask)
+        return self._source.grown(mask)
 
     def close(self) -> None:
         if self._frames is not None:
@@ -212,6 +225,10 @@ class VideoMask:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    return a.resolve() == b.resolve()
 
 
 def _stem(relative: PurePath) -> str:

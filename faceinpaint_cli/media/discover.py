@@ -19,6 +19,7 @@ VIDEO_SUFFIXES = frozenset((
     ".mts", ".3gp", ".3g2", ".flv", ".f4v", ".wmv", ".asf", ".ogv", ".mjpeg", ".mjpg", ".mxf", ".h264",
     ".264", ".hevc", ".h265", ".265", ".y4m", ".ivf", ".nut",
 ))
+_OTHER_PICTURES = frozenset((".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".pdf"))
 _TRANSPORT_STREAMS = frozenset({".ts", ".mts"})  # also the suffixes of a programming language's sources
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ def discover(inputs: Sequence[Path], output: Path, exclude: Sequence[Path] = ())
     except OSError as e:
         raise OutputError(f"cannot write to {output}: {e.strerror}; choose another --output") from e
     jobs: list[Job] = []
+    if one_file and output.suffix.lower() in _OTHER_PICTURES and not output_exists:
+        raise UsageError(f"output {output}: {output.suffix} is not written; end it in {inputs[0].suffix.lower()}")
     if one_file and kind_of(output) and not output_is_folder:
         jobs.append(_file_job(inputs[0], output))
     else:
@@ -112,6 +115,8 @@ def _folder_jobs(folder: Path, output: Path, passed_over: set[Path]) -> Iterator
             yield Job(path, output / relative, "image", relative, error)
             continue
         kind = kind_of(path)
+        if path.stem.endswith(".preview"):  # of an earlier run (--preview)
+            kind = None
         if kind is None or (path.suffix.lower() in _TRANSPORT_STREAMS and not _is_transport_stream(path)):
             ignored += 1
             continue
@@ -132,10 +137,14 @@ def _walk(folder: Path, passed_over: set[Path]) -> Iterator[tuple[Path, str | No
         if path.name.startswith(".") or path.resolve() in passed_over:
             continue
         if path.is_dir():
-            if not path.is_symlink():  # a link may lead back up and round for ever
+            if not path.is_symlink():
                 yield from _walk(path, passed_over)
+            else:
+                log.warning("%s: passed over, a linked folder may lead round for ever; name it as an input", path)
         elif path.is_file():
             yield path, None
+        elif path.is_symlink() and kind_of(path):
+            log.warning("%s: passed over, what it links to is not there", path)
 
 
 def _is_transport_stream(path: Path) -> bool:

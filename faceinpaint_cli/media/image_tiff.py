@@ -10,7 +10,6 @@ page gets new deflated strips with the pixels as decoded, and keeps its other ta
 from __future__ import annotations
 
 import io
-import logging
 
 import numpy as np
 
@@ -24,8 +23,6 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4}
 _PREMULTIPLIED, _ALPHA = 1, 2
 _DEFLATE = 8
-
-log = logging.getLogger(__name__)
 
 
 def size_of(data: bytes) -> tuple[int, int]:
@@ -43,9 +40,7 @@ class TiffPicture:
 
     def __init__(self, data: bytes) -> None:
         file = TiffFile(data)
-        pages = file.page_count()
-        if pages > 1:
-            log.warning("a TIFF of %d pages: only the first is repaired, the others are kept", pages)
+        self.pages = file.page_count()
         if not file.is_plain() or file.number(Tag.PHOTOMETRIC) not in _COLOURS:
             data = _deflated(file)
             file = TiffFile(data)

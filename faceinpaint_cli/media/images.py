@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from faceinpaint_cli.config import IMAGE_SIZE_LIMIT
 from faceinpaint_cli.errors import InputError, OutputError
 from faceinpaint_cli.media import exif, image_bmp, image_jpeg, image_png, image_tiff, image_webp
 from faceinpaint_cli.media.atomic import atomic_path
+
+log = logging.getLogger(__name__)
 
 _DAMAGE = (ValueError, OSError, SyntaxError, KeyError, IndexError, struct.error, zlib.error, EOFError)
 """What decoders raise on a file that is not as it should be."""
@@ -95,6 +98,8 @@ def read_image(path: Path, max_pixels: int = IMAGE_SIZE_LIMIT) -> Picture:
         stored = codec.decode(data)
     except _DAMAGE as e:
         raise InputError(f"cannot read {path} as {codec.name}: {_reason(e)}") from e
+    if isinstance(stored, image_tiff.TiffPicture) and stored.pages > 1:
+        log.warning("%s: of its %d pages only the first is repaired, the others are kept", path, stored.pages)
     turn = stored.orientation
     alpha = None if stored.alpha is None else exif.upright(stored.alpha, turn)
     return Picture(path, codec.name, exif.upright(stored.rgb, turn), alpha, stored)

@@ -11,9 +11,10 @@ from time import perf_counter
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from faceinpaint_cli.config import RunConfig
-from faceinpaint_cli.errors import FaceInpaintError, describe
+from faceinpaint_cli.errors import OutputError, describe
 from faceinpaint_cli.faces.detector import detect_behind
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.images import Picture, read_image, write_image
@@ -30,6 +31,9 @@ GROUP_PIXELS = 32_000_000
 
 LOOKS = 2
 """Times that a picture whose hole hides landmarks is looked at again once it is filled, and then filled anew."""
+
+JPEG_SIDE = 65_500
+"""Pixels of a side that libjpeg takes."""
 
 DAMAGE_THRESHOLD = 0.5
 DAMAGE_MARGIN = 3
@@ -93,7 +97,7 @@ def _locate(images: Sequence[np.ndarray], stages: Stages) -> list[np.ndarray]:
         return []
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * DAMAGE_MARGIN + 1,) * 2)
     maps = stages.locate_damage([eight_bit(image) for image in images])
-    return [cv2.dilate((soft > DAMAGE_THRESHOLD).astype(np.uint8), kernel) > 0 for soft in maps]
+    return [stages.masks.grown(cv2.dilate((soft > DAMAGE_THRESHOLD).astype(np.uint8), kernel) > 0) for soft in maps]
 
 
 def _load(job: Job, stages: Stages) -> Loaded:
@@ -151,7 +155,7 @@ def _finish(item: Loaded, repaired: Repaired | None, config: RunConfig, stages: 
         _write(job, item.picture, repaired, opaque=config.mask_alpha)
         before, after = eight_bit(item.picture.rgb), eight_bit(repaired.image)
         if config.preview:
-            write_preview(job.output, before, repaired.mask, after)
+            _preview(job, before, repaired.mask, after)
         if stages.show:
             stages.show.add(job, 0, before, repaired.mask, after)
     except Exception as error:
@@ -171,12 +175,24 @@ def _write(job: Job, picture: Picture, repaired: Repaired, opaque: bool) -> None
             shutil.copyfile(job.input, temporary)
 
 
+def _preview(job: Job, before: np.ndarray, mask: np.ndarray, after: np.ndarray) -> None:
+    """Write the preview; where that fails, say so: the picture itself is written."""
+    try:
+        write_preview(job.output, before, mask, after)
+    except (OutputError, OSError) as error:
+        log.warning("no preview of %s: %s", job.output, error)
+
+
 def write_preview(output: Path, before: np.ndarray, mask: np.ndarray, after: np.ndarray) -> None:
-    """Write NAME.preview.jpg beside `output`: before, the mask in red over it, after, side by side."""
-    with atomic_path(output.with_suffix(".preview.jpg")) as temporary:
-        ok = cv2.imwrite(str(temporary), side_by_side(before, mask, after)[..., ::-1])
-        if not ok:
-            raise FaceInpaintError(f"cannot encode the preview of {output}")
+    """Write NAME.SUFFIX.preview.jpg beside `output`: before, the mask in red over it, after, side by side; reduced
+    where that is wider or higher than a JPEG can be. Raises OutputError or OSError where it cannot be written."""
+    picture = side_by_side(before, mask, after)
+    scale = JPEG_SIDE / max(picture.shape[:2])
+    if scale < 1:
+        size = (int(picture.shape[1] * scale), max(1, int(picture.shape[0] * scale)))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    with atomic_path(output.with_name(output.name + ".preview.jpg")) as temporary:
+        Image.fromarray(picture).save(temporary, quality=95)
 
 
 def side_by_side(before: np.ndarray, mask: np.ndarray, after: np.ndarray) -> np.ndarray:
