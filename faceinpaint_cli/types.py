@@ -33,8 +33,8 @@ class Face:
     """A face in one picture: `box` XYXY in pixels (4,), `landmarks` (5, 2) in pixels ordered left eye, right
     eye, nose, left and right corner of the mouth as seen in the picture, `score` in [0, 1].
 
-    `source` says how it is known: "detected" in the picture as it is, "hidden" on a quick classical fill of
-    the hole, "tracked" carried from another frame. `track` is the number of its track in a video.
+    `source` says how it is known: "detected" in the picture as it is, "hidden" on a fill of the hole or from what
+    is around it, "tracked" carried from another frame. `track` is the number of its track in a video.
     """
 
     box: np.ndarray
@@ -49,7 +49,7 @@ class Crop:
     """A square region handed to the generator.
 
     `matrix` (2, 3) maps source pixels to crop pixels, `size` is the side of the crop in pixels. `face` is the
-    face that it is aligned to, None for a context crop around a hole without a face.
+    face that it is aligned to, None for a crop of all of a picture of which nothing is known.
     """
 
     matrix: np.ndarray

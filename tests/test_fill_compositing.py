@@ -125,14 +125,12 @@ def test_grey_pictures_stay_grey(picture):
     assert np.ptp(composite(picture, mask, [crop], [whole(picture, crop)], 4)[mask], axis=1).max() > 0
 
 
-def test_every_hole_pixel_is_filled_by_the_planned_crops(picture):
+def test_every_hole_pixel_is_filled_by_the_crops_that_cover_it(picture):
     mask = hole_at(picture.shape, 0, 60, 0, 50) | hole_at(picture.shape, 200, 250, 0, 350)
     mask |= hole_at(picture.shape, 250, 300, 300, 350)
     broken = picture.copy()
     broken[mask] = (255, 0, 255)
-    plan = plan_crops(mask, ())
-    crops = plan.crops
-    assert not plan.simple.any()
+    crops = [square_crop(x, y, 256, 256) for x, y in ((-40, -40), (-40, 100), (140, 100))]
     result = composite(broken, mask, crops, [whole(picture, crop) for crop in crops], 4)
     assert np.abs(result.astype(int) - picture)[mask].max() < 40
 

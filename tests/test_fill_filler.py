@@ -11,6 +11,10 @@ from faceinpaint_cli.fill.classical import ns
 from faceinpaint_cli.fill.filler import Filler, FillItem
 from faceinpaint_cli.models.checkpoint import save_checkpoint
 from faceinpaint_cli.models.registry import build_generator
+from faceinpaint_cli.types import Face
+
+FACE = Face(np.array([130, 61, 218, 172.0]),
+            np.array([[155, 101], [196, 102], [176, 126], [160, 143], [192, 143.0]]), 0.99)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +35,8 @@ def items():
         mask[top:bottom, left:right] = True
         broken = image.copy()
         broken[mask] = 255
-        items.append(FillItem(broken, mask))
-    items.append(FillItem(items[0].image.astype(np.uint16) * 257, items[0].mask))
+        items.append(FillItem(broken, mask, [FACE]))
+    items.append(FillItem(items[0].image.astype(np.uint16) * 257, items[0].mask, [FACE]))
     return items
 
 

@@ -28,7 +28,7 @@ def test_a_face_behind_paint_is_aligned_better_than_the_paint_lets_it_look():
 
 
 def test_found_damage_is_grown_as_a_given_mask_is():
-    picture = np.ascontiguousarray(astronaut()[:256, 96:352])
+    picture = np.ascontiguousarray(data.astronaut()[:256, 96:352])
     picture[100:164, 70:134] = 255
     sizes = [repair_pictures([picture], [None], Stages(RunConfig(method="telea", dilate=dilate)))[0].mask.sum()
              for dilate in (0, 5)]

@@ -9,15 +9,17 @@ import click
 from faceinpaint_cli.cli.common import HELP_NAMES, common_options
 
 PATH = click.Path(path_type=Path)
-LOCALISERS = ("localiser", "video-localiser")
+FINDERS = {"localiser": "train_localiser_run", "video-localiser": "train_video_localiser_run",
+           "hidden-face": "train_hidden_face_run"}
+"""What finds damage and faces, and the function of `faceinpaint_train.run` that trains it."""
 
 
 @click.command("train", context_settings=HELP_NAMES)
 @click.argument("data", nargs=-1, required=True, metavar="DATA...", type=PATH)
 @click.option("-o", "--output", required=True, metavar="RUN_DIR", type=PATH, help="Folder of the run.")
 @click.option("--recipe", default="base", show_default=True, metavar="NAME|FILE.toml",
-              help="What is trained and how: a recipe of the package by name, or a file; localiser and "
-              "video-localiser: the finders of damage.")
+              help="What is trained and how: a recipe of the package by name, or a file; localiser, "
+              "video-localiser and hidden-face: the finders of damage and of hidden faces.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help="Change a setting of the recipe, such as data.batch=8; repeatable.")
 @click.option("--steps", type=click.IntRange(min=1), help="End after so many steps.")
@@ -42,19 +44,18 @@ def command(
     """
     import json
 
+    from faceinpaint_train import run
     from faceinpaint_train.recipe import read_recipe
-    from faceinpaint_train.run import mask_sheet, train, train_localiser_run, train_video_localiser_run
     from tqdm import tqdm
 
     from faceinpaint_cli.errors import UsageError
 
-    if recipe in LOCALISERS:
+    if recipe in FINDERS:
         if not minutes or steps or overrides or show_masks or dry_run:
             raise UsageError(f"--recipe {recipe} takes --minutes, --resume and --cache alone")
         if (output / "last.ckpt").exists() and not resume:
             raise UsageError(f"{output} holds a run already: add --resume, or give another -o")
-        run = train_localiser_run if recipe == LOCALISERS[0] else train_video_localiser_run
-        click.echo(json.dumps(run(data, output, minutes, cache=cache)))
+        click.echo(json.dumps(getattr(run, FINDERS[recipe])(data, output, minutes, cache=cache)))
         return 0
     ends = [f"run.steps={steps or 0}", f"run.minutes={minutes or 0.0}"] if steps or minutes else []
     resolved = read_recipe(recipe, [*overrides, *ends])
@@ -62,7 +63,7 @@ def command(
         click.echo(json.dumps(resolved, indent=2))
         return 0
     if show_masks:
-        mask_sheet(resolved, data, cache or output / "cache", show_masks)
+        run.mask_sheet(resolved, data, cache or output / "cache", show_masks)
         click.echo(str(show_masks))
         return 0
     form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
@@ -72,6 +73,6 @@ def command(
             bar.set_postfix(step=step, loss=f"{figures.get('loss', 0):.4f}", refresh=False)
             bar.update(min(100.0, 100 * share) - bar.n)
 
-        facts = train(resolved, data, output, device=device, cache=cache, resume=resume, report=report)
+        facts = run.train(resolved, data, output, device=device, cache=cache, resume=resume, report=report)
     click.echo(json.dumps(facts))
     return 130 if facts["stopped"] else 0

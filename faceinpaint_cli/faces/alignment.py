@@ -67,6 +67,11 @@ def square_crop(left: float, top: float, side: float, size: int) -> Crop:
     return Crop(to_indices(np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])), size)
 
 
+def is_square(shape: tuple[int, ...]) -> bool:
+    """Whether a picture (height, width, ...) is square, but for a pixel or two."""
+    return abs(shape[0] - shape[1]) <= 0.02 * max(shape[:2])
+
+
 def corners(crop: Crop) -> np.ndarray:
     """The crop's corners (4, 2) on the picture's plane, clockwise from the top left one."""
     a = crop.matrix[:, :2]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from faceinpaint_cli.faces.alignment import corners, face_crop, side_of, square_crop
+from faceinpaint_cli.faces.alignment import corners, face_crop, is_square, side_of, square_crop
 from faceinpaint_cli.types import Crop, Face
 
 GRID = 512
@@ -19,7 +19,7 @@ WHOLE_TOLERANCE = 0.1
 crop: it was cropped before, and what is not resampled stays sharp."""
 
 SURE_MARGIN = 0.06
-"""A hole pixel nearer than this share of the side to the crop's edge is also given a context crop."""
+"""A hole pixel nearer than this share of the side to the crop's edge is another crop's, or simple."""
 
 MOST_HOLE = 0.62
 """A face's crop with a larger share of hole shows too little; it is widened."""
@@ -27,17 +27,6 @@ MOST_HOLE = 0.62
 THIN = 0.02
 """Damage thinner than this share of a crop (5 pixels of 256) is filled as well without the generator: on scratched
 CelebA pictures Navier-Stokes is as good up to there, and does it at full resolution."""
-
-HIDES_A_FACE = 1 / 8
-"""A hole at least so thick, as a share of the picture's shorter side, may hide the face of a picture in which none
-is found."""
-
-CONTEXT = 2.0
-"""Side of a context crop over the thickness of its hole: the share that hides the features of a face."""
-
-LEAST_CONTEXT = 128.0
-"""Smallest side of a context crop in pixels, in a picture that has as much."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -51,22 +40,21 @@ class Plan:
 def plan_crops(mask: np.ndarray, faces: Sequence[Face], size: int = 256) -> Plan:
     """Crops of `size` pixels a side that together cover every true pixel of `mask` (HW bool), less the simple.
 
-    Faces near a hole get their aligned crop. Where these leave a part of a hole, it gets context crops: a square
-    twice as wide as the hole is thick, several of them along a long hole. A hole away from all faces is simple,
-    for a generator of faces would draw one there; in a picture without any face only a small or thin one is.
+    Faces near a hole get their aligned crop. What these leave of a hole is simple, and so is a hole away from all
+    faces: a generator of faces would draw one there. Only of a picture of which nothing is known it is shown all.
     """
     if not mask.any():
         return Plan([], mask)
+    if mask.all():
+        height, width = mask.shape
+        side = max(height, width)
+        return Plan([square_crop((width - side) // 2, (height - side) // 2, side, size)], np.zeros_like(mask))
     grid = _Grid(mask)
     crops = [_widened(_face_or_whole(face, mask, size), grid) for face in faces]
     near = [grid.weight(crop) > SURE_MARGIN for crop in crops]
     touched = np.array([grid.labels_in(cells) for cells in near], bool).reshape(len(crops), grid.count)
     sides = np.array([side_of(crop) for crop in crops]).reshape(-1, 1)
-    thickness = grid.thickness()
-    away = ~touched.any(0)
-    too_small = np.full(grid.count, True) if faces else thickness < HIDES_A_FACE * min(mask.shape)
-    scratch = ((thickness < THIN * sides) | ~touched).all(0)
-    simple_labels = np.where(away, too_small, scratch)
+    simple_labels = ((grid.thickness() < THIN * sides) | ~touched).all(0)
     simple = grid.todo & simple_labels[grid.labels]
     left = grid.todo & ~simple
     used = []
@@ -77,20 +65,7 @@ def plan_crops(mask: np.ndarray, faces: Sequence[Face], size: int = 256) -> Plan
     kept = _without_idle([crops[i] for i in used], grid)
     for crop in kept:  # nothing lies beyond the picture: at its edge a crop's own edge takes nothing away
         left &= ~grid.at_picture_edge(crop)
-    if kept:  # what a face's crop leaves of a scratch
-        thin = left & ~_thick(grid.todo, THIN * min(map(side_of, kept)) / grid.step)
-        simple |= thin
-        left &= ~thin
-    return Plan(kept + list(_context_crops(left, grid, size)), mask & grid.enlarged(simple))
-
-
-def _thick(holes: np.ndarray, width: float) -> np.ndarray:
-    """The parts of `holes` that a disc of this width fits into, and what touches them."""
-    side = 2 * int(np.ceil(width / 2)) + 1
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    padded = np.pad(holes.astype(np.uint8), side, mode="edge")  # what goes on beyond the picture is not thin
-    core = cv2.dilate(cv2.morphologyEx(padded, cv2.MORPH_OPEN, disc), disc)
-    return (core[side:-side, side:-side] > 0) & holes
+    return Plan(kept, mask & grid.enlarged(simple | left))
 
 
 def crop_weight(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -161,15 +136,11 @@ class _Grid:
 def _face_or_whole(face: Face, mask: np.ndarray, size: int) -> Crop:
     crop = face_crop(face, size, mask)
     height, width = mask.shape
-    if _is_square(mask.shape):
+    if is_square(mask.shape):
         picture = np.array([[0, 0], [width, 0], [width, height], [0, height]])
         if np.abs(corners(crop) - picture).max() <= WHOLE_TOLERANCE * width:
             return replace(square_crop(0, 0, max(height, width), size), face=face)
     return crop
-
-
-def _is_square(shape: tuple[int, int]) -> bool:
-    return abs(shape[0] - shape[1]) <= 0.02 * max(shape)
 
 
 def _widened(crop: Crop, grid: _Grid) -> Crop:
@@ -193,52 +164,3 @@ def _without_idle(crops: list[Crop], grid: _Grid) -> list[Crop]:
         return crops
     owner = np.argmax([grid.weight(crop)[grid.todo] for crop in crops], axis=0)
     return [crop for i, crop in enumerate(crops) if (owner == i).any()]
-
-
-def _context_crops(left: np.ndarray, grid: _Grid, size: int) -> Iterator[Crop]:
-    height, width = grid.shape
-    far = 2 * grid.step * grid.distance(grid.todo)
-    # slivers that an earlier crop left are cheap to take together
-    grown = cv2.dilate(left.astype(np.uint8), np.ones((3, 3), np.uint8))
-    count, labels = cv2.connectedComponents(grown)
-    todo = left.copy()
-    for label in range(1, count):
-        hole = (labels == label) & todo
-        if not hole.any():
-            continue
-        side = min(max(LEAST_CONTEXT, CONTEXT * float(far[hole].max())), max(height, width))
-        if _is_square(grid.shape) and side > (1 - 2 * WHOLE_TOLERANCE) * width:
-            side = max(height, width)
-        for left_edge, top_edge in _tiles(hole, grid, side):
-            crop = square_crop(left_edge, top_edge, side, size)
-            inside = grid.weight(crop) > 0
-            if (inside & todo & hole).any():
-                todo &= ~((grid.weight(crop) > SURE_MARGIN) | grid.at_picture_edge(crop))
-                yield crop
-
-
-def _tiles(hole: np.ndarray, grid: _Grid, side: float) -> Iterator[tuple[float, float]]:
-    """Top left corners of squares of `side` that cover the hole (cells): one if the hole fits into three
-    quarters of it, so that known pixels are left around, else a grid at most half a side apart."""
-    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
-    spans = [(columns[0] * grid.step, (columns[-1] + 1) * grid.step, grid.shape[1]),
-             (rows[0] * grid.step, (rows[-1] + 1) * grid.step, grid.shape[0])]
-    starts = []
-    for low, high, length in spans:
-        high = min(high, length)
-        count = 1 if high - low <= 0.75 * side else int(np.ceil((high - low) / (0.5 * side)))
-        pitch = (high - low) / count
-        starts.append([_inside(low + (i + 0.5) * pitch - side / 2, side, length) for i in range(count)])
-    seen = set()
-    for top in starts[1]:
-        for left in starts[0]:
-            if (left, top) not in seen:
-                seen.add((left, top))
-                yield left, top
-
-
-def _inside(start: float, side: float, length: int) -> float:
-    """Move a span of `side` into [0, length] where it fits, else centre it; on a whole pixel."""
-    if side >= length:
-        return float(np.floor((length - side) / 2))
-    return float(np.clip(np.round(start), 0, int(length - side)))

@@ -14,6 +14,7 @@ import torch
 
 from faceinpaint_cli.errors import DeviceError
 from faceinpaint_cli.faces.alignment import covered
+from faceinpaint_cli.faces.hidden import find_hidden
 from faceinpaint_cli.models.device import resolve_device, threads
 from faceinpaint_cli.types import Face
 
@@ -35,6 +36,9 @@ SAME_FACE = 0.4
 
 Fill = Callable[[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[Sequence[Face]]], list[np.ndarray]]
 """Takes pictures (HWC uint8 RGB), their holes (HW bool) and the faces in them; returns the pictures, filled."""
+
+MOST_HIDDEN = 2
+"""Landmarks in a hole that a face may have which is found only once the hole is filled."""
 
 HIDDEN_SIDE = 512
 """Longer side of the quick fill in which hidden faces are looked for."""
@@ -127,10 +131,11 @@ def detect_hidden(detector: FaceDetector, images: Sequence[np.ndarray],
 
     A hole without a visible face near it is filled quickly at a small size and looked at again; what is found
     only there has source "hidden". Its landmarks inside the hole are the detector's guess, as are those of a
-    visible face: `alignment.plan_crops` trusts only what lies outside.
+    visible face: `alignment.plan_crops` trusts only what lies outside. What is around a hole that still has no face
+    near it may tell of one that is wholly hidden (see `faces.hidden`).
     """
     found = detector.detect(images)
-    again = [i for i, mask in enumerate(masks) if not mask.all() and unexplained(mask, found[i])]
+    again = [i for i, mask in enumerate(masks) if not mask.all() and unexplained(mask, found[i]).any()]
     quick, scales = [], []
     for i in again:
         small, scale = quick_fill(images[i], masks[i])
@@ -141,16 +146,20 @@ def detect_hidden(detector: FaceDetector, images: Sequence[np.ndarray],
             hidden = replace(face, box=face.box / scale, landmarks=face.landmarks / scale, source="hidden")
             if all(overlap(hidden.box, other.box) < SAME_FACE for other in found[i]):
                 found[i].append(hidden)
+    for i in again:
+        holes = unexplained(masks[i], found[i])
+        if holes.any():
+            found[i] += find_hidden(images[i], masks[i], holes)
     return found
 
 
 def detect_behind(detector: FaceDetector, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], fill: Fill,
                   looks: int) -> list[list[Face]]:
     """As `detect_hidden`, and then again, `looks` times, on what `fill` makes of the pictures with the faces found so
-    far, where the hole hides landmarks or may hide the only face."""
+    far, where the hole hides landmarks."""
     faces = detect_hidden(detector, images, masks)
     for _ in range(looks):
-        again = [i for i, mask in enumerate(masks) if _doubtful(mask, faces[i])]
+        again = [i for i, mask in enumerate(masks) if any(_hides(mask, face).any() for face in faces[i])]
         if not again:
             break
         holes, known = [masks[i] for i in again], [faces[i] for i in again]
@@ -166,33 +175,37 @@ def detect_again(detector: FaceDetector, filled: Sequence[np.ndarray], masks: Se
 
     `filled` (HWC uint8 RGB) are the pictures with a first fill. White paint or a smooth patch over half a face draws
     the detector's landmarks towards its edges; a drawn face does not, and it leans on what is visible around it.
-    What is then found over a hole replaces what was known of that face, or is new.
+    What is then found over a hole replaces what was known of that face. It is new only where most of its landmarks are
+    outside: a face all in the hole is what the generator makes of nothing.
     """
     result = []
     for mask, known, seen in zip(masks, faces, detector.detect(filled), strict=True):
-        sure = [face for face in known if not covered(face.landmarks, mask).any()]
-        better = [replace(face, source="hidden") for face in seen if covered(face.landmarks, mask).any()
-                  and all(overlap(face.box, other.box) < SAME_FACE for other in sure)]
-        unseen = [face for face in known if covered(face.landmarks, mask).any()
-                  and all(overlap(face.box, other.box) < SAME_FACE / 2 for other in better)]
+        sure = [face for face in known if not _hides(mask, face).any()]
+        behind = [face for face in known if _hides(mask, face).any()]
+        better = [replace(face, source="hidden") for face in seen if _hides(mask, face).any()
+                  and all(overlap(face.box, other.box) < SAME_FACE for other in sure)
+                  and (_hides(mask, face).sum() <= MOST_HIDDEN
+                       or any(overlap(face.box, other.box) >= SAME_FACE / 2 for other in behind))]
+        unseen = [face for face in behind if all(overlap(face.box, other.box) < SAME_FACE / 2 for other in better)]
         result.append(sure + better + unseen)
     return result
 
 
-def _doubtful(mask: np.ndarray, faces: Sequence[Face]) -> bool:
-    """Whether the hole of `mask` (HW bool) hides landmarks, or may hide a face where none is found."""
-    return not faces or any(covered(face.landmarks, mask).any() for face in faces)
+def _hides(mask: np.ndarray, face: Face) -> np.ndarray:
+    """Which landmarks of a face `mask` (HW bool) hides."""
+    return covered(face.landmarks, mask)
 
 
-def unexplained(mask: np.ndarray, faces: Sequence[Face]) -> bool:
-    """Whether a hole of `mask` (HW bool) touches no face (its box, grown by half): one may be hidden."""
+def unexplained(mask: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
+    """The holes of `mask` (HW bool) that touch no face (its box, grown by half), HW bool: one may be hidden."""
     step = max(1, max(mask.shape) // HIDDEN_SIDE)
-    count, _, stats, _ = cv2.connectedComponentsWithStats(mask[::step, ::step].astype(np.uint8))
-    for x, y, w, h, _ in stats[1:count].tolist():
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask[::step, ::step].astype(np.uint8))
+    alone = np.zeros(count, bool)
+    for label, (x, y, w, h, _) in enumerate(stats[1:count].tolist(), 1):
         hole = (x * step, y * step, (x + w) * step, (y + h) * step)
-        if not any(_touches(hole, face.box) for face in faces):
-            return True
-    return False
+        alone[label] = not any(_touches(hole, face.box) for face in faces)
+    full = alone[labels].repeat(step, 0).repeat(step, 1)
+    return full[: mask.shape[0], : mask.shape[1]] & mask
 
 
 def _touches(hole: tuple[int, int, int, int], box: np.ndarray) -> bool:

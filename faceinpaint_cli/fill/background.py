@@ -19,8 +19,8 @@ MOST_PIXELS = 3500
 CANDIDATES = 20
 """Windows compared with, for each pixel of the hole, within the limits below."""
 FEWEST, MOST = 600, 3000
-MOST_UNKNOWN = 0.5
-"""Of the surroundings; with less to go by the synthesis goes astray."""
+MOST_UNKNOWN, MOST_OF_PICTURE = 0.5, 0.25
+"""Of the surroundings, and of the picture in one hole; with less to go by the synthesis goes astray."""
 
 
 def fill_background(image: np.ndarray, mask: np.ndarray, holes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +33,7 @@ def fill_background(image: np.ndarray, mask: np.ndarray, holes: np.ndarray) -> t
         x, y, width, height, area = stats[label]
         box = (slice(y, y + height), slice(x, x + width))
         hole = labels[box] == label
-        if thickness[box][hole].max() < THICK:
+        if thickness[box][hole].max() < THICK or area > MOST_OF_PICTURE * mask.size:
             continue
         scale = max(1, int(np.ceil(np.sqrt(area / MOST_PIXELS))))
         margin = max(max(width, height) // 2, 3 * WINDOW * scale)

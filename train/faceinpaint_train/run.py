@@ -19,11 +19,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from faceinpaint_cli.errors import OutputError, UsageError
+from faceinpaint_cli.faces.detector import FaceDetector
 from faceinpaint_cli.media.discover import VIDEO_SUFFIXES
 from faceinpaint_cli.models.device import resolve_device
+from faceinpaint_cli.models.networks.hidden_face import HiddenFace
 from faceinpaint_cli.models.networks.localiser import Localiser
 from faceinpaint_cli.models.networks.video_localiser import VideoLocaliser
-from faceinpaint_train import localiser, video_localiser
+from faceinpaint_train import hidden_faces, localiser, video_localiser
 from faceinpaint_train.batches import Batch, make_batch
 from faceinpaint_train.card import write_model
 from faceinpaint_train.distributed import Team, join_team
@@ -88,12 +90,11 @@ def train_localiser_run(
 
     `folder` gets stats.jsonl, last.ckpt (an interrupted run goes on from it) and localiser.safetensors in half
     precision. Returns the facts of the run."""
-    photographs = [path for path in data if path.suffix.lower() in SUFFIXES and path.is_file()]
-    faces, videos = _faces_and_videos([path for path in data if path not in photographs], folder, cache)
-    plan, views = localiser.LocaliserPlan(seed=seed), localiser.wider_views(videos, photographs)
+    faces, pictures = _faces_and_views(data, folder, cache)
+    plan = localiser.LocaliserPlan(seed=seed)
 
     def make_batch(step: int) -> Batch:
-        images, masks = localiser.make_batch(faces.train, plan, step, views)
+        images, masks = localiser.make_batch(faces.train, plan, step, pictures)
         return images.float().div_(127.5).sub_(1), masks
 
     torch.manual_seed(seed)
@@ -117,6 +118,32 @@ def train_video_localiser_run(
     net = fit(VideoLocaliser(), lambda step: video_localiser.make_batch(stock, seed, step), video_localiser.loss_of,
               folder, minutes, video_localiser.RATE)
     return _save_localiser(net, folder / "video-localiser.safetensors", minutes, faces)
+
+
+def train_hidden_face_run(
+    data: Sequence[Path], folder: Path, minutes: float, *, cache: Path | None = None, seed: int = 1
+) -> dict[str, Any]:
+    """Train the finder of hidden faces for `minutes` on the CPU, on faces, and on the videos and single pictures among
+    `data`: what else a hole may be over.
+
+    `folder` gets stats.jsonl, last.ckpt (an interrupted run goes on from it) and hidden-face.safetensors in half
+    precision. Returns the facts of the run. Raises UsageError where there is no video or single picture.
+    """
+    faces, pictures = _faces_and_views(data, folder, cache)
+    if not pictures:
+        raise UsageError("hidden faces are learned from wider views too: give videos or single pictures among DATA")
+    views = hidden_faces.views_of(pictures, FaceDetector("cpu"))
+    torch.manual_seed(seed)
+    net = fit(HiddenFace(), lambda step: hidden_faces.make_batch(faces.train, views, seed, step), hidden_faces.loss_of,
+              folder, minutes, hidden_faces.RATE)
+    return _save_localiser(net, folder / "hidden-face.safetensors", minutes, faces)
+
+
+def _faces_and_views(data: Sequence[Path], folder: Path, cache: Path | None) -> tuple[FaceSet, list[np.ndarray]]:
+    """Faces, and wider views (H, W, 3) uint8 of the videos and single pictures."""
+    photographs = [path for path in data if path.suffix.lower() in SUFFIXES and path.is_file()]
+    faces, videos = _faces_and_videos([path for path in data if path not in photographs], folder, cache)
+    return faces, localiser.wider_views(videos, photographs)
 
 
 def _faces_and_videos(data: Sequence[Path], folder: Path, cache: Path | None) -> tuple[FaceSet, list[Path]]:
