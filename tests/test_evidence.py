@@ -72,17 +72,20 @@ def test_concealed_macroblocks_tell_how_much_of_a_picture_is_lost(tmp_path: Path
     assert 0 < lost[1] < lost[0] <= 320
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("options", [{"bf": "0"}, {}])
-def test_dropped_pictures_are_put_back_in_time(tmp_path: Path, options: dict[str, str]) -> None:
-    clip = make_clip(tmp_path / "clean.mp4", **options)
+def test_dropped_pictures_are_put_back_in_time(tmp_path: Path, options: dict[str, str], suffix: str) -> None:
+    """Matroska has no decoding times: those of its reader have their gaps elsewhere, and the first are missing."""
+    clip = make_clip(tmp_path / f"clean{suffix}", **options)
+    damaged = tmp_path / f"damaged{suffix}"
     whole = diagnose(clip).pictures
     inner = {i for g in range(3) for i in range(g * 16 + 1, g * 16 + 15)}
     for seed in range(8):
         how = Corruption("drop", seed=seed, spare_keyframes=True)
-        hit = {h.picture for h in corrupt(clip, tmp_path / "damaged.mp4", how, tmp_path).hits}
+        hit = {h.picture for h in corrupt(clip, damaged, how, tmp_path).hits}
         if hit <= inner:
             break
-    found = diagnose(tmp_path / "damaged.mp4")
+    found = diagnose(damaged)
     expected = {whole[i].pts for i in hit}
     assert {m.pts for g in found.groups for m in g.missing} == expected
     assert found.times == sorted(p.pts for p in whole)
