@@ -459,6 +459,30 @@ def test_lost_packets_are_put_back_in_time(tmp_path):
     assert read_back(output).packets == read_back(whole).packets
 
 
+def test_pictures_hidden_by_an_edit_list_stay_hidden_and_the_others_in_time(tmp_path):
+    def cut(number: int | None) -> Path:
+        """The clip from its seventh picture on, without encoding; the second half of this packet zeroed."""
+        path = tmp_path / f"cut{number}.mp4"
+        with av.open(str(whole)) as a, av.open(str(path), "w") as b:
+            stream = b.add_stream_from_template(a.streams.video[0], opaque=True)
+            for i, packet in enumerate(p for p in a.demux(video=0) if p.size):
+                data = bytes(packet)
+                copy = av.Packet(data if i != number else data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+                copy.pts, copy.dts, copy.duration = packet.pts - 6 * 512, packet.dts - 6 * 512, packet.duration
+                copy.time_base, copy.is_keyframe, copy.stream = packet.time_base, packet.is_keyframe, stream
+                b.mux(copy)
+        return path
+
+    whole = make_clip(tmp_path / "whole.mp4", options={"bf": "2"}, size=(160, 128), audio=None, gop=16, frames=32)
+    source, output = cut(20), tmp_path / "out.mp4"
+    config = RunConfig(preset="ultrafast", crf=10)
+    result = repair_video(Job(source, output, "video", Path(source.name)), config, Stages(config), None)
+    assert result.audit["damage"]["damaged"] and result.audit["damage"]["frames"] == result.frames == 26
+    a, b = read_back(cut(None)), read_back(output)
+    assert len(a.times) == len(b.times) == 26
+    assert all(np.abs(x[0].astype(int) - y[0]).mean() < 2 for x, y in zip(a.planes[:10], b.planes, strict=False))
+
+
 def test_a_clean_clip_is_copied_without_what_only_repairs_need(tmp_path):
     """Importing those takes longer than decoding a short clip."""
     source, output = make_clip(tmp_path / "a.mp4"), tmp_path / "out.mp4"

@@ -93,19 +93,18 @@ class Diagnosis:
     @property
     def times(self) -> list[int]:
         """Time stamps of all pictures that the file should show, in order, missing ones put back."""
-        known = {p.pts for p in self.pictures if p.pts is not None}
+        known = {p.pts for p in self.pictures if p.pts is not None and not p.discard}
         return sorted(known | {m.pts for g in self.groups for m in g.missing})
 
     def damaged_times(self) -> set[int]:
-        """Time stamps of all pictures that are hit or may refer to a hit one."""
+        """Time stamps of all shown pictures that are hit or may refer to a hit one."""
         hurt: set[int] = set()
         for number, group in enumerate(self.groups):
             if not group.damaged:
                 continue
             start = min([o.packet for o in group.onsets] + [m.before for m in group.missing])
             hurt.update(m.pts for m in group.missing)
-            reached = [p.pts for p in self.pictures[start : group.last] if p.pts is not None]
-            hurt.update(reached)
+            hurt.update(p.pts for p in self.pictures[start : group.last] if p.pts is not None and not p.discard)
             if number + 1 < len(self.groups):
                 following = self.groups[number + 1]
                 key = self.pictures[following.first].pts

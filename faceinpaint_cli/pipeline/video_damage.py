@@ -61,7 +61,8 @@ class MendedFrames:
     @classmethod
     def of(cls, source: VideoIndex, diagnosis: Diagnosis) -> MendedFrames:
         if source.exact:
-            source = with_missing(source, [m.pts for g in diagnosis.groups for m in g.missing])
+            missing = [m.pts for g in diagnosis.groups for m in g.missing]
+            source = with_missing(source, [t for t in missing if source.times[0] < t < source.times[-1]])
             damaged = np.isin(source.times, sorted(diagnosis.damaged_times()))
         else:
             damaged = np.ones(source.frames, bool)
@@ -95,7 +96,7 @@ class MendedFrames:
                 start = max((g.packets[0] for g in self.source.groups if g.packets[0] < first), default=first)
                 deque(islice(packets, max(0, start - place)), maxlen=0)
                 before = list(islice(packets, first - max(start, place)))
-                frames = loop.frames(islice(packets, last - first), first, before, problems.add)
+                frames = self._shown(loop.frames(islice(packets, last - first), first, before, problems.add))
                 place = last
                 yield from self._complete(numbered(self.source, frames, run.frames[0]), run.frames)
             self.mended += loop.mended
@@ -115,10 +116,15 @@ class MendedFrames:
                     packets = islice(plain, run.packets[0] - place, run.packets[1] - place)
                     place = run.packets[1]
                 context = tolerant.open_decoder(stream, threads=loop is None)
-                frames = decoded(context, packets, 0, problems)
+                frames = self._shown(decoded(context, packets, 0, problems))
                 yield from self._complete(numbered(self.source, frames, run.frames[0]), run.frames)
             if loop is not None:
                 self.mended += loop.mended
+
+    def _shown(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """Without what the container hides: a packet that is made anew cannot say so."""
+        hidden = {p.pts for p in self.diagnosis.pictures if p.discard and p.pts is not None}
+        return (frame for frame in frames if frame.pts not in hidden)
 
     def _complete(self, found: Iterator[tuple[int, av.VideoFrame]],
                   frames: Span) -> Iterator[tuple[int, av.VideoFrame]]:
