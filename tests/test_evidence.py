@@ -100,6 +100,18 @@ def test_other_codecs_show_damage(tmp_path: Path, codec: str) -> None:
     assert found.to_dict()["frames_damaged"] > 0
 
 
+@pytest.mark.parametrize(("codec", "suffix", "kind"), [
+    ("libx264", ".h264", "bscv"), ("libx265", ".hevc", "bscv"), ("libx264", ".h264", "drop"),
+])
+def test_raw_streams_without_times_show_damage(tmp_path: Path, codec: str, suffix: str, kind: str) -> None:
+    clip = make_clip(tmp_path / f"clean{suffix}", codec, size=(192, 256), bf="0")
+    damaged = tmp_path / f"damaged{suffix}"
+    corrupt(clip, damaged, Corruption(kind, bytes=1000, spare_keyframes=True), tmp_path)
+    found = diagnose(damaged)
+    assert all(p.pts is None for p in found.pictures) and not diagnose(clip).damaged
+    assert found.damaged and 0 < found.to_dict()["frames_damaged"] < found.to_dict()["frames"]
+
+
 def test_variable_rate_is_no_damage(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "clip.mkv"), "w") as out:
         stream = out.add_stream("libx264", rate=25)

@@ -459,6 +459,18 @@ def test_lost_packets_are_put_back_in_time(tmp_path):
     assert read_back(output).packets == read_back(whole).packets
 
 
+def test_a_damaged_raw_stream_is_copied_with_advice(tmp_path, caplog):
+    source, output = make_clip(tmp_path / "a.h264", audio=None, size=(160, 128)), tmp_path / "out.h264"
+    data = bytearray(source.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 200] = bytes(200)
+    source.write_bytes(data)
+    config = RunConfig()
+    result = repair_video(Job(source, output, "video", Path(source.name)), config, Stages(config), None)
+    assert "is damaged" in caplog.text and "put it into a container" in caplog.text
+    assert result.method == "none" and result.frames_damaged > 0 and result.audit["damage"]["not_mended"]
+    assert output.read_bytes() == source.read_bytes()
+
+
 def test_pictures_hidden_by_an_edit_list_stay_hidden_and_the_others_in_time(tmp_path):
     def cut(number: int | None) -> Path:
         """The clip from its seventh picture on, without encoding; the second half of this packet zeroed."""

@@ -142,6 +142,14 @@ def _missing_by_order(times: Sequence[int], slices: Slices, step: int) -> list[M
     return sorted(found, key=lambda m: m.before)
 
 
+def packets_after_gaps(slices: Slices) -> list[int]:
+    """Packets before which references are missing by their numbers, in streams that say that none are left out
+    (7.4.3): for where there are no times to tell."""
+    readable = [(i, *entry) for i, entry in enumerate(slices) if entry is not None]
+    return [i for (_, last, _), (i, now, sps) in pairwise(readable)
+            if not sps.gaps_allowed and frames_skipped(last, now, sps)]
+
+
 def _refreshed(slices: Slices) -> Iterator[tuple[int, int]]:
     """Packets from one instantaneous refresh up to, without, the next: picture order counts begin anew there."""
     starts = [i for i, entry in enumerate(slices) if entry is not None and entry[0].idr]

@@ -74,13 +74,14 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
         if mended is not None and mended.why_not:
             log.warning("%s is damaged, but its pictures cannot be mended (%s); they stay as the decoder conceals them",
                         job.input, mended.why_not)
+        helpless = mended is not None and mended.why_not is not None and not source.exact
         result = JobResult(str(job.input), str(job.output), "video", "done", method="copy", frames=source.frames)
         masks = None
         if config.has_mask_source:
             masks = stack.enter_context(
                 stages.masks.for_video(job, source.width, source.height, source.frames, source.rotation))
         masked = _masked_frames(source, masks)
-        if masked.any() or mended is not None:
+        if masked.any() or (mended is not None and not helpless):
             require_order(source)
             repair = _Repair(job, config, stages, source, masks, masked, mended, progress)
             found, counts = repair.run()
@@ -89,8 +90,8 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
             found = _copy(job, source)
         if diagnosis is not None and diagnosis.damaged:
             found.facts["damage"] = _damage_report(diagnosis, wrong, mended)
-            if mended is None and not masked.any():
-                result = replace(result, method="bits", frames_damaged=len(diagnosis.damaged_times()))
+            if (mended is None or helpless) and not masked.any():
+                result = replace(result, method="none" if helpless else "bits", frames_damaged=diagnosis.frames_damaged)
         if stages.show and result.method != "copy":
             from faceinpaint_cli.pipeline.video_show import show_video
 

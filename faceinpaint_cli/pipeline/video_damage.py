@@ -29,7 +29,7 @@ from faceinpaint_cli.media.video_reader import (
     read_packets,
 )
 from faceinpaint_cli.pipeline.course import ANOTHER_SCENE
-from faceinpaint_cli.pipeline.inloop import InLoop
+from faceinpaint_cli.pipeline.inloop import UNTIMED, InLoop
 from faceinpaint_cli.pipeline.inloop import why_not as why_not_in_loop
 from faceinpaint_cli.pipeline.inloop_group import Mended
 from faceinpaint_cli.pipeline.inloop_vp9 import InReferences
@@ -194,4 +194,4 @@ def why_not(diagnosis: Diagnosis) -> str | None:
     """Why this file's pictures cannot be repaired in the decoder's loop; None where they can."""
     if diagnosis.codec not in IN_MEMORY:
         return why_not_in_loop(diagnosis)
-    return "packets without times" if any(p.pts is None for p in diagnosis.pictures) else None
+    return UNTIMED if any(p.pts is None for p in diagnosis.pictures) else None
