@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_factory import encode
+from media_factory import decoded, encode
 
 from faceinpaint_cli.damage.evidence import _ends_in_nothing, diagnose, timecode
 from faceinpaint_cli.errors import InputError
@@ -110,6 +110,20 @@ def test_raw_streams_without_times_show_damage(tmp_path: Path, codec: str, suffi
     found = diagnose(damaged)
     assert all(p.pts is None for p in found.pictures) and not diagnose(clip).damaged
     assert found.damaged and 0 < found.to_dict()["frames_damaged"] < found.to_dict()["frames"]
+
+
+def test_what_a_transport_stream_calls_corrupt_is_not_hit_where_it_decodes_without_a_word(tmp_path: Path) -> None:
+    """Its counters tell that something is lost, often of the picture before or of the sound."""
+    clip, damaged, doubted = make_clip(tmp_path / "clean.ts"), tmp_path / "damaged.ts", 0
+    clean = decoded(clip)
+    for seed in range(6):
+        corrupt(clip, damaged, Corruption("ts", seed=seed), tmp_path)
+        plain = decoded(damaged)
+        whole = {t for t in clean.keys() & plain.keys() if (clean[t][0] == plain[t][0]).all()}
+        assert not [o for g in diagnose(damaged).groups for o in g.onsets if o.pts in whole]
+        with av.open(str(damaged)) as container:
+            doubted += sum(p.is_corrupt and p.pts in whole for p in container.demux(video=0))
+    assert doubted
 
 
 def test_variable_rate_is_no_damage(tmp_path: Path) -> None:

@@ -366,6 +366,8 @@ def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str
                 signs.append("macroblocks concealed")
             if heard and said.first_error:
                 signs.append("error in a macroblock")
+            if heard and signs == ["container says corrupt"] and not said.errors:
+                continue  # what was lost belongs to a packet beside it: this one is decoded without a word
             if signs:
                 onsets.append(Onset(number, packet.pts, said.concealed, said.first_error, tuple(signs)))
     return onsets
