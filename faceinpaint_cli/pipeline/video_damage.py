@@ -110,7 +110,7 @@ class MendedFrames:
             plain = read_packets(container, stream)
             place = 0
             hit = {onset.packet for group in self.diagnosis.groups for onset in group.onsets}
-            for run in joined_groups(self.source, spans):
+            for run in joined_groups(self.source, _widened(spans) if loop is None else spans):
                 start = self._group_before(run) if run.packets[0] in hit else run
                 if loop is not None:
                     packets = loop.packets(start.packets[0], run.packets[1])
