@@ -126,6 +126,12 @@ def test_what_a_transport_stream_calls_corrupt_is_not_hit_where_it_decodes_witho
     assert doubted
 
 
+def test_quicktime_animation_is_clean(tmp_path: Path) -> None:
+    """Its decoder must be told the depth, which stands in the container alone."""
+    pictures = (np.full((48, 64), 40 * i, np.uint8) for i in range(6))
+    assert not diagnose(encode(tmp_path / "clip.mov", "qtrle", pictures, 3, "rgb24")).damaged
+
+
 def test_variable_rate_is_no_damage(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "clip.mkv"), "w") as out:
         stream = out.add_stream("libx264", rate=25)
