@@ -15,6 +15,7 @@ from media_factory import Clip, make_clip, make_mask_video, masks_for, read_back
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import FaceInpaintError
+from faceinpaint_cli.media.audit import audit
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.pipeline.video import repair_video
@@ -215,11 +216,46 @@ def test_progress_counts_what_is_encoded(tmp_path):
 def test_preview_shows_before_mask_after(tmp_path):
     source = make_clip(tmp_path / "a.mp4", audio=None)
     run(source, tmp_path / "out.mp4", preview=True)
-    shown = read_back(tmp_path / "out.preview.mp4")
+    shown = read_back(tmp_path / "out.mp4.preview.mp4")
     assert len(shown.times) == 24 and shown.planes[0][0].shape == (80, 3 * 96)
     y = [p[0].astype(int) for p in shown.planes]
     assert np.abs(y[0][:, :96] - y[0][:, 192:]).mean() < 2
     assert np.abs(y[10][:, :96] - y[10][:, 96:192]).mean() > 2
+
+
+def test_previews_of_outputs_that_differ_in_their_suffix_do_not_meet_and_a_failed_one_is_a_warning(tmp_path, caplog):
+    source = make_clip(tmp_path / "a.mp4", audio=None, size=(97, 81), pixel_format="yuv444p")
+    for name in ("out.mp4", "out.mkv"):
+        run(source, tmp_path / name, preview=True)
+    assert {"out.mp4.preview.mp4", "out.mkv.preview.mp4"} <= names(tmp_path)
+    assert read_back(tmp_path / "out.mkv.preview.mp4").planes[0][0].shape == (82, 3 * 97 + 1)
+    (tmp_path / "last.mp4.preview.mp4").mkdir()
+    assert run(source, tmp_path / "last.mp4", preview=True).status == "done"
+    assert "no preview of" in caplog.text and (tmp_path / "last.mp4").is_file()
+
+
+def test_one_pixel_has_a_preview(tmp_path):
+    source = make_clip(tmp_path / "a.mkv", codec="ffv1", audio=None, size=(1, 1), pixel_format="yuv444p", frames=3)
+    run(source, tmp_path / "out.mkv", box=("0,0,1,1",), preview=True)
+    assert len(read_back(tmp_path / "out.mkv.preview.mp4").times) == 3
+
+
+def test_a_frame_that_is_mended_and_masked_counts_once(tmp_path):
+    source = broken(tmp_path, 10)
+    result = run(source, tmp_path / "out.mp4", box=("20,20,30,30",), detect=True, preset="ultrafast")
+    assert result.audit["damage"]["mended"] and result.frames == result.frames_filled == 24
+
+
+def test_what_smart_render_cannot_join_is_encoded_in_full_and_told_so(tmp_path, monkeypatch, caplog):
+    def doubtful(source, output, plan, *others):
+        found = audit(source, output, plan, *others)
+        found.problems += ["2 copied frames decode to other samples"] * plan.smart
+        return found
+
+    monkeypatch.setattr("faceinpaint_cli.pipeline.video.audit", doubtful)
+    result = run(make_clip(tmp_path / "a.mp4", audio=None), tmp_path / "out.mp4", preset="ultrafast")
+    assert result.audit["render"] == "full" and result.audit["why_full"] == "2 copied frames decode to other samples"
+    assert "so all of it is encoded" in caplog.text and "nothing was written" not in caplog.text
 
 
 def test_seen_pictures_go_to_the_report(tmp_path):
