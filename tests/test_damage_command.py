@@ -91,6 +91,22 @@ def test_zeroed_blocks_leave_the_index_readable_unless_asked(tmp_path: Path) -> 
     assert row["frames"] == 32
 
 
+def test_masks_are_those_of_the_pictures_where_times_go_back(tmp_path: Path) -> None:
+    """The times of an AVI file are those of decoding."""
+    clip = make_clip(tmp_path / "clean.avi", bf="2")
+    _, (row,) = run(clip, "-o", tmp_path / "out", "--seed", 3)
+    shown = []
+    for path in (clip, tmp_path / "out" / "clean.avi"):
+        with av.open(str(path)) as container:
+            frames = [(f.pts, f.to_ndarray(format="gray")) for f in container.decode(video=0)]
+            shown.append([luma for _, luma in frames])
+            times = [time for time, _ in frames]
+    assert times != sorted(times)
+    with av.open(row["mask"]) as masks:
+        seen = [f.to_ndarray(format="gray").any() for f in masks.decode(video=0)]
+    assert seen == [(np.abs(a.astype(int) - b) > 15).any() for a, b in zip(*shown, strict=True)]
+
+
 def test_unwritten_region_of_the_mask_is_true_where_a_packet_was_dropped(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clean.mp4", bf="0")
     _, (row,) = run(clip, "-o", tmp_path / "out", "--kind", "drop", "--spare-keyframes")

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_factory import encode
+from media_factory import decoded, encode
 
 from faceinpaint_cli.damage.evidence import _ends_in_nothing, diagnose, timecode
 from faceinpaint_cli.errors import InputError
@@ -72,17 +72,20 @@ def test_concealed_macroblocks_tell_how_much_of_a_picture_is_lost(tmp_path: Path
     assert 0 < lost[1] < lost[0] <= 320
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("options", [{"bf": "0"}, {}])
-def test_dropped_pictures_are_put_back_in_time(tmp_path: Path, options: dict[str, str]) -> None:
-    clip = make_clip(tmp_path / "clean.mp4", **options)
+def test_dropped_pictures_are_put_back_in_time(tmp_path: Path, options: dict[str, str], suffix: str) -> None:
+    """Matroska has no decoding times: those of its reader have their gaps elsewhere, and the first are missing."""
+    clip = make_clip(tmp_path / f"clean{suffix}", **options)
+    damaged = tmp_path / f"damaged{suffix}"
     whole = diagnose(clip).pictures
     inner = {i for g in range(3) for i in range(g * 16 + 1, g * 16 + 15)}
     for seed in range(8):
         how = Corruption("drop", seed=seed, spare_keyframes=True)
-        hit = {h.picture for h in corrupt(clip, tmp_path / "damaged.mp4", how, tmp_path).hits}
+        hit = {h.picture for h in corrupt(clip, damaged, how, tmp_path).hits}
         if hit <= inner:
             break
-    found = diagnose(tmp_path / "damaged.mp4")
+    found = diagnose(damaged)
     expected = {whole[i].pts for i in hit}
     assert {m.pts for g in found.groups for m in g.missing} == expected
     assert found.times == sorted(p.pts for p in whole)
@@ -95,6 +98,38 @@ def test_other_codecs_show_damage(tmp_path: Path, codec: str) -> None:
     found = diagnose(tmp_path / "damaged.mp4")
     assert found.damaged and found.ranges()
     assert found.to_dict()["frames_damaged"] > 0
+
+
+@pytest.mark.parametrize(("codec", "suffix", "kind"), [
+    ("libx264", ".h264", "bscv"), ("libx265", ".hevc", "bscv"), ("libx264", ".h264", "drop"),
+])
+def test_raw_streams_without_times_show_damage(tmp_path: Path, codec: str, suffix: str, kind: str) -> None:
+    clip = make_clip(tmp_path / f"clean{suffix}", codec, size=(192, 256), bf="0")
+    damaged = tmp_path / f"damaged{suffix}"
+    corrupt(clip, damaged, Corruption(kind, bytes=1000, spare_keyframes=True), tmp_path)
+    found = diagnose(damaged)
+    assert all(p.pts is None for p in found.pictures) and not diagnose(clip).damaged
+    assert found.damaged and 0 < found.to_dict()["frames_damaged"] < found.to_dict()["frames"]
+
+
+def test_what_a_transport_stream_calls_corrupt_is_not_hit_where_it_decodes_without_a_word(tmp_path: Path) -> None:
+    """Its counters tell that something is lost, often of the picture before or of the sound."""
+    clip, damaged, doubted = make_clip(tmp_path / "clean.ts"), tmp_path / "damaged.ts", 0
+    clean = decoded(clip)
+    for seed in range(6):
+        corrupt(clip, damaged, Corruption("ts", seed=seed), tmp_path)
+        plain = decoded(damaged)
+        whole = {t for t in clean.keys() & plain.keys() if (clean[t][0] == plain[t][0]).all()}
+        assert not [o for g in diagnose(damaged).groups for o in g.onsets if o.pts in whole]
+        with av.open(str(damaged)) as container:
+            doubted += sum(p.is_corrupt and p.pts in whole for p in container.demux(video=0))
+    assert doubted
+
+
+def test_quicktime_animation_is_clean(tmp_path: Path) -> None:
+    """Its decoder must be told the depth, which stands in the container alone."""
+    pictures = (np.full((48, 64), 40 * i, np.uint8) for i in range(6))
+    assert not diagnose(encode(tmp_path / "clip.mov", "qtrle", pictures, 3, "rgb24")).damaged
 
 
 def test_variable_rate_is_no_damage(tmp_path: Path) -> None:

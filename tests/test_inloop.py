@@ -8,14 +8,17 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_factory import decoded, encode, scene
+from media_factory import decoded, encode, scene, video_packets
 
 from faceinpaint_cli.damage.evidence import Diagnosis, diagnose
 from faceinpaint_cli.fill.motion import Lost
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
+from faceinpaint_cli.media.video_index import index_video
+from faceinpaint_cli.media.video_reader import DecodeLog
 from faceinpaint_cli.pipeline.inloop import InLoop, closed_groups, why_not
+from faceinpaint_cli.pipeline.video_damage import MendedFrames
 from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
 
 
@@ -197,3 +200,26 @@ def test_a_fill_that_does_not_fit_what_follows_is_not_kept(tmp_path: Path, frame
     _, loop = mended(found, aside)
     _, good = mended(found, from_truth(clip))
     assert loop.mended[0].how == "concealed" and good.mended[0].how == "true"
+
+
+@pytest.mark.parametrize("mendable", [True, False])
+def test_what_is_left_of_a_hit_keyframe_is_shown_as_a_player_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                      mendable: bool) -> None:
+    """A decoder conceals with what it showed last, so it must have seen the group before, which is copied."""
+    clip = make_clip(tmp_path / "damaged.mp4", bf="0", frames=60, gop=20)
+    data, key = bytearray(clip.read_bytes()), video_packets(clip)[20]
+    end = bytes(data).index(key) + len(key)
+    data[end - len(key) // 2 : end] = bytes(len(key) // 2)
+    clip.write_bytes(data)
+
+    def upside_down(picture: Lost) -> tuple[Planes, str]:
+        return tuple(255 - p[::-1] for p in (picture.before or picture.after)[0].planes), "onward"
+
+    monkeypatch.setattr("faceinpaint_cli.pipeline.inloop.fill_by_consensus", upside_down)
+    found = diagnose(clip)
+    read = MendedFrames.of(index_video(clip), found)
+    read.why_not = None if mendable else "for this test"
+    shown = {int(read.source.times[n]): planes_of(f) for n, f in read.read([(20, 40)], DecodeLog())}
+    assert [m.how for m in read.mended] == ["concealed"] * mendable
+    plain = decoded(clip)
+    assert len(shown) == 20 and all((shown[t][0] == plain[t][0]).all() for t in shown)

@@ -8,12 +8,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_factory import decoded, encode, scene
+from media_factory import decoded, encode, scene, video_packets
 
 from faceinpaint_cli import inpaint_video
 from faceinpaint_cli.damage.evidence import diagnose
 from faceinpaint_cli.fill.motion import Lost
-from faceinpaint_cli.media.optical_flow import Planes
+from faceinpaint_cli.media.optical_flow import Planes, eight_bit
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.media.video_reader import DecodeLog
@@ -157,6 +157,22 @@ def test_motion_jpeg_is_diagnosed_and_filled_from_both_sides(tmp_path: Path) -> 
     before = np.mean([psnr(clean[times[n]], plain[times[n]]) for n in inner])
     after = np.mean([psnr(clean[times[n]], shown[n]) for n in inner])
     assert len(inner) > 3 and before < 30 and after > before + 8
+
+
+def test_pictures_of_an_intra_codec_that_never_come_out_are_made_from_those_beside_them(tmp_path: Path) -> None:
+    pictures = (scene(i, *SIZE) for i in range(24))
+    clip = encode(tmp_path / "damaged.mov", "prores_ks", pictures, 1, "yuv422p10le")
+    clean, data, packets, lost = decoded(clip), bytearray(clip.read_bytes()), video_packets(clip), {0, 7, 8, 15, 23}
+    for number in lost:
+        at = bytes(data).index(packets[number])
+        data[at + 8 : at + 200] = bytes(192)
+    clip.write_bytes(data)
+    mended = MendedFrames.of(index_video(clip), diagnose(clip))
+    assert set(np.flatnonzero(mended.damaged).tolist()) == lost and not lost & decoded(clip).keys()
+    shown = dict(mended.read([(n, n + 1) for n in sorted(lost)], DecodeLog()))
+    times = sorted(clean)
+    assert shown.keys() == lost and mended.repeated == 2, "the first and the last"
+    assert all(psnr(*([eight_bit(p[0])] for p in (clean[times[n]], planes_of(shown[n])))) > 25 for n in lost - {0, 23})
 
 
 def test_av1_pictures_that_never_come_out_are_made_from_those_beside_them(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from media_factory import Clip, make_clip, make_mask_video, masks_for, read_back
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import FaceInpaintError
+from faceinpaint_cli.media.audit import audit
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.pipeline.video import repair_video
@@ -215,11 +216,46 @@ def test_progress_counts_what_is_encoded(tmp_path):
 def test_preview_shows_before_mask_after(tmp_path):
     source = make_clip(tmp_path / "a.mp4", audio=None)
     run(source, tmp_path / "out.mp4", preview=True)
-    shown = read_back(tmp_path / "out.preview.mp4")
+    shown = read_back(tmp_path / "out.mp4.preview.mp4")
     assert len(shown.times) == 24 and shown.planes[0][0].shape == (80, 3 * 96)
     y = [p[0].astype(int) for p in shown.planes]
     assert np.abs(y[0][:, :96] - y[0][:, 192:]).mean() < 2
     assert np.abs(y[10][:, :96] - y[10][:, 96:192]).mean() > 2
+
+
+def test_previews_of_outputs_that_differ_in_their_suffix_do_not_meet_and_a_failed_one_is_a_warning(tmp_path, caplog):
+    source = make_clip(tmp_path / "a.mp4", audio=None, size=(97, 81), pixel_format="yuv444p")
+    for name in ("out.mp4", "out.mkv"):
+        run(source, tmp_path / name, preview=True)
+    assert {"out.mp4.preview.mp4", "out.mkv.preview.mp4"} <= names(tmp_path)
+    assert read_back(tmp_path / "out.mkv.preview.mp4").planes[0][0].shape == (82, 3 * 97 + 1)
+    (tmp_path / "last.mp4.preview.mp4").mkdir()
+    assert run(source, tmp_path / "last.mp4", preview=True).status == "done"
+    assert "no preview of" in caplog.text and (tmp_path / "last.mp4").is_file()
+
+
+def test_one_pixel_has_a_preview(tmp_path):
+    source = make_clip(tmp_path / "a.mkv", codec="ffv1", audio=None, size=(1, 1), pixel_format="yuv444p", frames=3)
+    run(source, tmp_path / "out.mkv", box=("0,0,1,1",), preview=True)
+    assert len(read_back(tmp_path / "out.mkv.preview.mp4").times) == 3
+
+
+def test_a_frame_that_is_mended_and_masked_counts_once(tmp_path):
+    source = broken(tmp_path, 10)
+    result = run(source, tmp_path / "out.mp4", box=("20,20,30,30",), detect=True, preset="ultrafast")
+    assert result.audit["damage"]["mended"] and result.frames == result.frames_filled == 24
+
+
+def test_what_smart_render_cannot_join_is_encoded_in_full_and_told_so(tmp_path, monkeypatch, caplog):
+    def doubtful(source, output, plan, *others):
+        found = audit(source, output, plan, *others)
+        found.problems += ["2 copied frames decode to other samples"] * plan.smart
+        return found
+
+    monkeypatch.setattr("faceinpaint_cli.pipeline.video.audit", doubtful)
+    result = run(make_clip(tmp_path / "a.mp4", audio=None), tmp_path / "out.mp4", preset="ultrafast")
+    assert result.audit["render"] == "full" and result.audit["why_full"] == "2 copied frames decode to other samples"
+    assert "so all of it is encoded" in caplog.text and "nothing was written" not in caplog.text
 
 
 def test_seen_pictures_go_to_the_report(tmp_path):
@@ -457,6 +493,42 @@ def test_lost_packets_are_put_back_in_time(tmp_path):
     assert result.frames == 24 and result.audit["ok"], result.audit
     assert read_back(output).times == read_back(whole).times
     assert read_back(output).packets == read_back(whole).packets
+
+
+def test_a_damaged_raw_stream_is_copied_with_advice(tmp_path, caplog):
+    source, output = make_clip(tmp_path / "a.h264", audio=None, size=(160, 128)), tmp_path / "out.h264"
+    data = bytearray(source.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 200] = bytes(200)
+    source.write_bytes(data)
+    config = RunConfig()
+    result = repair_video(Job(source, output, "video", Path(source.name)), config, Stages(config), None)
+    assert "is damaged" in caplog.text and "put it into a container" in caplog.text
+    assert result.method == "none" and result.frames_damaged > 0 and result.audit["damage"]["not_mended"]
+    assert output.read_bytes() == source.read_bytes()
+
+
+def test_pictures_hidden_by_an_edit_list_stay_hidden_and_the_others_in_time(tmp_path):
+    def cut(number: int | None) -> Path:
+        """The clip from its seventh picture on, without encoding; the second half of this packet zeroed."""
+        path = tmp_path / f"cut{number}.mp4"
+        with av.open(str(whole)) as a, av.open(str(path), "w") as b:
+            stream = b.add_stream_from_template(a.streams.video[0], opaque=True)
+            for i, packet in enumerate(p for p in a.demux(video=0) if p.size):
+                data = bytes(packet)
+                copy = av.Packet(data if i != number else data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+                copy.pts, copy.dts, copy.duration = packet.pts - 6 * 512, packet.dts - 6 * 512, packet.duration
+                copy.time_base, copy.is_keyframe, copy.stream = packet.time_base, packet.is_keyframe, stream
+                b.mux(copy)
+        return path
+
+    whole = make_clip(tmp_path / "whole.mp4", options={"bf": "2"}, size=(160, 128), audio=None, gop=16, frames=32)
+    source, output = cut(20), tmp_path / "out.mp4"
+    config = RunConfig(preset="ultrafast", crf=10)
+    result = repair_video(Job(source, output, "video", Path(source.name)), config, Stages(config), None)
+    assert result.audit["damage"]["damaged"] and result.audit["damage"]["frames"] == result.frames == 26
+    a, b = read_back(cut(None)), read_back(output)
+    assert len(a.times) == len(b.times) == 26
+    assert all(np.abs(x[0].astype(int) - y[0]).mean() < 2 for x, y in zip(a.planes[:10], b.planes, strict=False))
 
 
 def test_a_clean_clip_is_copied_without_what_only_repairs_need(tmp_path):

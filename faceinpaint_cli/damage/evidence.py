@@ -22,7 +22,7 @@ import av
 
 from faceinpaint_cli.damage.audio import damaged_sound
 from faceinpaint_cli.damage.decoder_log import decode_logged, listening
-from faceinpaint_cli.damage.gaps import CodedPicture, Missing, missing_pictures
+from faceinpaint_cli.damage.gaps import CodedPicture, Missing, missing_pictures, packets_after_gaps
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_headers import ParameterSets, SliceHeader, Sps, is_slice
@@ -43,6 +43,8 @@ UNFILTERED = {"skip_loop_filter": "all"}
 """Nothing that is read from a stream hangs on its pictures being smoothed; in H.264 that is a quarter of the work."""
 WATCHED = frozenset(("hevc",))
 """Codecs whose pictures are looked at: their decoders read on in what is damaged, and what is seen can be mended."""
+UNTIMED = 1 << 61
+"""Packets that have no time (raw streams) are given this and their number, to know their frames by."""
 SURVEYED_BYTES = 4096
 """Enough of a packet to reach its first slice header past parameter sets and supplemental information."""
 
@@ -93,19 +95,18 @@ class Diagnosis:
     @property
     def times(self) -> list[int]:
         """Time stamps of all pictures that the file should show, in order, missing ones put back."""
-        known = {p.pts for p in self.pictures if p.pts is not None}
+        known = {p.pts for p in self.pictures if p.pts is not None and not p.discard}
         return sorted(known | {m.pts for g in self.groups for m in g.missing})
 
     def damaged_times(self) -> set[int]:
-        """Time stamps of all pictures that are hit or may refer to a hit one."""
+        """Time stamps of all shown pictures that are hit or may refer to a hit one."""
         hurt: set[int] = set()
         for number, group in enumerate(self.groups):
             if not group.damaged:
                 continue
             start = min([o.packet for o in group.onsets] + [m.before for m in group.missing])
             hurt.update(m.pts for m in group.missing)
-            reached = [p.pts for p in self.pictures[start : group.last] if p.pts is not None]
-            hurt.update(reached)
+            hurt.update(p.pts for p in self.pictures[start : group.last] if p.pts is not None and not p.discard)
             if number + 1 < len(self.groups):
                 following = self.groups[number + 1]
                 key = self.pictures[following.first].pts
@@ -113,6 +114,14 @@ class Diagnosis:
                     hurt.update(p.pts for p in self.pictures[following.first : following.last]
                                 if p.pts is not None and p.pts < key)
         return hurt
+
+    @property
+    def frames_damaged(self) -> int:
+        """How many pictures are hit or may refer to a hit one; without times, those from the first hit one of a group
+        on."""
+        if any(p.pts is not None for p in self.pictures):
+            return len(self.damaged_times())
+        return sum(group.last - group.onsets[0].packet for group in self.groups if group.onsets)
 
     def ranges(self) -> list[tuple[Fraction, Fraction]]:
         """Damaged stretches of time, (from, to) in seconds."""
@@ -137,8 +146,8 @@ class Diagnosis:
         return {
             "codec": self.codec,
             "damaged": self.damaged,
-            "frames": len(self.times),
-            "frames_damaged": len(self.damaged_times()),
+            "frames": len(self.times) or len(self.pictures),
+            "frames_damaged": self.frames_damaged,
             "groups": len(self.groups),
             "groups_damaged": sum(g.damaged for g in self.groups),
             "ranges": [[timecode(a), timecode(b)] for a, b in self.ranges()],
@@ -172,6 +181,9 @@ def diagnose(path: Path | str) -> Diagnosis:
     groups = _groups(survey.pictures)
     for gap in missing:
         survey.signs.setdefault(min(gap.before, len(survey.pictures) - 1), []).append("picture missing")
+    if all(p.pts is None for p in survey.pictures):
+        for number in packets_after_gaps(survey.slices):
+            survey.sign(number, "pictures before it are missing")
     suspected = [g for g in groups if any(g.first <= i < g.last for i in survey.signs)]
     onsets = _examine(path, survey, suspected, codec) if suspected else []
     placed = [Group(g.first, g.last, tuple(o for o in onsets if g.first <= o.packet < g.last),
@@ -206,6 +218,7 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
     corrupt: set[int] = set()
     undecoded: set[int] = set()
     broken = False
+    times: list[int | None] = []
     order: dict[int, int] = {}
     watch = _watch(order) if codec in WATCHED else None
 
@@ -213,6 +226,9 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
         try:
             for packet in container.demux(stream):
                 if packet.size:
+                    times.append(packet.pts)
+                    if packet.pts is None:
+                        packet.pts = UNTIMED + len(times) - 1
                     yield packet
         except av.FFmpegError as error:
             log.warning("%s: reading stopped at packet %d (%s)", path, len(survey.pictures), error)
@@ -220,10 +236,10 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
     for packet, frames, error in tolerant.decode(context, packets()):
         number = len(survey.pictures)
         if packet is not None:
-            survey.pictures.append(CodedPicture(number, packet.pts, packet.dts, packet.duration or 0,
+            survey.pictures.append(CodedPicture(number, times[number], packet.dts, packet.duration or 0,
                                                 packet.is_keyframe, packet.is_discard))
-            if packet.pts is not None:
-                order[packet.pts] = number
+            assert packet.pts is not None
+            order[packet.pts] = number
             if packet.is_corrupt:
                 survey.sign(number, "container says corrupt")
             if sets is not None:
@@ -246,7 +262,7 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
                     undecoded.add(frame.pts)
     _read_signs(survey, codec, shown, corrupt, broken)
     for picture in survey.pictures:  # later ones only show what they refer to
-        if picture.keyframe and picture.pts in undecoded:
+        if picture.keyframe and _stamp(picture) in undecoded:
             survey.sign(picture.index, "its end was never decoded")
     for number in _first_seen([order[time] for time in watch.hit] if watch else [], survey):
         survey.sign(number, "looks damaged")
@@ -288,12 +304,17 @@ def _read_signs(survey: _Survey, codec: str, shown: set[int], corrupt: set[int],
             survey.sign(0, "no keyframe")
         return
     for picture in survey.pictures[first.index :]:
-        if picture.pts is None or picture.discard or (first.pts is not None and picture.pts < first.pts):
+        if picture.discard or _stamp(picture) < _stamp(first):
             continue
-        if picture.pts in corrupt:
+        if _stamp(picture) in corrupt:
             survey.sign(picture.index, "frame marked corrupt")
-        if picture.pts not in shown and (broken or codec in ONE_FRAME_EACH):
+        if _stamp(picture) not in shown and (broken or (codec in ONE_FRAME_EACH and picture.pts is not None)):
             survey.sign(picture.index, "no frame comes out")
+
+
+def _stamp(picture: CodedPicture) -> int:
+    """What the survey's decoder was told as the picture's time."""
+    return UNTIMED + picture.index if picture.pts is None else picture.pts
 
 
 def _first_slice(packet: bytes, prefix: int, sets: ParameterSets) -> tuple[SliceHeader, Sps] | None:
@@ -345,6 +366,8 @@ def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str
                 signs.append("macroblocks concealed")
             if heard and said.first_error:
                 signs.append("error in a macroblock")
+            if heard and signs == ["container says corrupt"] and not said.errors:
+                continue  # what was lost belongs to a packet beside it: this one is decoded without a word
             if signs:
                 onsets.append(Onset(number, packet.pts, said.concealed, said.first_error, tuple(signs)))
     return onsets

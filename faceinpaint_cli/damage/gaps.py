@@ -7,7 +7,7 @@ as it likes. Where both have a gap at the same place a picture was lost.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -44,10 +44,12 @@ Slices = Sequence["tuple[SliceHeader, Sps] | None"]
 
 def missing_pictures(pictures: Sequence[CodedPicture], slices: Slices) -> list[Missing]:
     """Lost pictures of an H.264 stream; none for other codecs (`slices` empty) or where times are missing."""
-    if not slices or any(p.pts is None or p.dts is None for p in pictures):
+    if not slices or any(p.pts is None for p in pictures):
         return []
-    step = _usual_step([p.dts or 0 for p in pictures])
     times = sorted(p.pts or 0 for p in pictures)
+    if any(p.dts is None for p in pictures):
+        return _missing_by_order([p.pts or 0 for p in pictures], slices, _usual_step(times))
+    step = _usual_step([p.dts or 0 for p in pictures])
     if not step or _usual_step(times) != step:
         return []
     holes = _holes(times, step)
@@ -107,27 +109,83 @@ def frames_skipped(last: SliceHeader, now: SliceHeader, sps: Sps) -> int:
     return (now.frame_num - expected) % modulus
 
 
+def _missing_by_order(times: Sequence[int], slices: Slices, step: int) -> list[Missing]:
+    """Lost pictures where decoding times are a reader's guess from the times of display, as of Matroska: they have
+    their gaps elsewhere. Here the numbers of references must have a gap near that in time, or the picture order counts
+    leave out as many pictures as time does; `times` are per packet."""
+    told: set[int] = set()
+    for first, last in _refreshed(slices):
+        orders = _orders(slices, first, last)
+        usual = _usual_order(orders.values()) if orders and step else 0
+        for a, b in pairwise(sorted(orders, key=lambda i: times[i]) if usual else []):
+            between = _holes([times[a], times[b]], step)
+            if orders[b] - orders[a] == usual * (len(between) + 1):
+                told.update(between)
+    holes = _holes(sorted(times), step) if step else []
+    reach = max(abs(times[index] - time) for index, time in enumerate(sorted(times)))
+    found: list[Missing] = []
+    for index in range(1, len(slices)):
+        now, last_seen = slices[index], slices[index - 1]
+        if now is None or last_seen is None:
+            continue
+        skipped = frames_skipped(last_seen[0], now[0], now[1])
+        near = [t for t in sorted(holes, key=lambda t: abs(t - times[index]))[:skipped]
+                if abs(t - times[index]) <= reach + skipped * step]
+        found += [Missing(index, t, True) for t in sorted(near)]
+        holes = [t for t in holes if t not in near]
+    reordered = any(a > b for a, b in pairwise(times))
+    # Nothing refers to the others: they belong after what is shown before them, and after one they may refer to.
+    for hole in (t for t in holes if t in told):
+        before = max(i for i, t in enumerate(times) if t < hole) + 1
+        behind = next(i for i, t in enumerate(times) if t > hole) + 1
+        found.append(Missing(max(before, behind) if reordered else before, hole, False))
+    return sorted(found, key=lambda m: m.before)
+
+
+def packets_after_gaps(slices: Slices) -> list[int]:
+    """Packets before which references are missing by their numbers, in streams that say that none are left out
+    (7.4.3): for where there are no times to tell."""
+    readable = [(i, *entry) for i, entry in enumerate(slices) if entry is not None]
+    return [i for (_, last, _), (i, now, sps) in pairwise(readable)
+            if not sps.gaps_allowed and frames_skipped(last, now, sps)]
+
+
+def _refreshed(slices: Slices) -> Iterator[tuple[int, int]]:
+    """Packets from one instantaneous refresh up to, without, the next: picture order counts begin anew there."""
+    starts = [i for i, entry in enumerate(slices) if entry is not None and entry[0].idr]
+    return pairwise(sorted({0, *starts, len(slices)}))
+
+
 def _order_skips(slices: Slices, index: int) -> bool:
     """Whether the picture order counts of the group around a packet leave one out near it."""
-    starts = [i for i, entry in enumerate(slices) if entry is not None and entry[0].idr]
-    if index in starts:
+    first, last = next((a, b) for a, b in _refreshed(slices) if a <= index < b)
+    if index == first:
         return False
-    first = max((i for i in starts if i < index), default=0)
-    last = min((i for i in starts if i > index), default=len(slices))
-    orders: list[int] = []
+    orders = sorted(_orders(slices, first, last).values())
+    usual = _usual_order(orders)
+    return usual > 0 and any(b - a > usual for a, b in pairwise(orders))
+
+
+def _orders(slices: Slices, first: int, last: int) -> dict[int, int]:
+    """Picture order count, without its modulus, of each packet from `first` to `last` whose header is readable; empty
+    where the stream does not write it."""
+    orders: dict[int, int] = {}
     previous = 0
-    for entry in slices[first:last]:
+    for index in range(first, last):
+        entry = slices[index]
         if entry is None:
             continue
         header, sps = entry
         if sps.poc_type != 0:
-            return False
+            return {}
         modulus = 1 << sps.poc_bits
-        turns = round((previous - header.poc) / modulus)
-        orders.append(header.poc + turns * modulus)
+        orders[index] = header.poc + round((previous - header.poc) / modulus) * modulus
         if header.is_reference:
-            previous = orders[-1]
-    orders.sort()
-    steps = Counter(b - a for a, b in pairwise(orders))
-    usual = steps.most_common(1)[0][0] if steps else 0
-    return usual > 0 and any(s > usual for s in steps)
+            previous = orders[index]
+    return orders
+
+
+def _usual_order(orders: Iterable[int]) -> int:
+    """What neighbours in the order of display mostly differ by; 0 where there are none."""
+    steps = Counter(b - a for a, b in pairwise(sorted(orders)))
+    return steps.most_common(1)[0][0] if steps else 0

@@ -30,6 +30,7 @@ def open_decoder(
     context = av.CodecContext.create(stream.codec_context.codec.name, "r")
     context.extradata = stream.codec_context.extradata
     context.codec_tag = stream.codec_context.codec_tag
+    context.bits_per_coded_sample = stream.codec_context.bits_per_coded_sample
     if whole:
         context.flags2 |= Flags2.ignore_crop
     else:

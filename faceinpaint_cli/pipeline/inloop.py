@@ -26,13 +26,15 @@ from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.pipeline.inloop_decoder import Coded
 from faceinpaint_cli.pipeline.inloop_group import Fill, Group, Mended, fill_by_consensus
 
+UNTIMED = "its packets have no times; put it into a container that gives them first, as mkvmerge -o OUT.mkv IN does"
+
 
 def why_not(diagnosis: Diagnosis) -> str | None:
     """Why this file's pictures cannot be repaired in the loop; None where they can."""
     if diagnosis.codec != "h264":
         return f"{diagnosis.codec} pictures cannot be put back into the stream"
     if any(p.pts is None for p in diagnosis.pictures):
-        return "packets without times"
+        return UNTIMED
     with open_video(Path(diagnosis.path)) as container:
         stream = video_stream(container, Path(diagnosis.path))
         substituter = Substituter(stream.codec_context.extradata)

@@ -17,7 +17,7 @@ import numpy as np
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.damage.evidence import Diagnosis, diagnose
-from faceinpaint_cli.errors import InputError, OutputError
+from faceinpaint_cli.errors import FaceInpaintError, InputError, OutputError, describe
 from faceinpaint_cli.media.atomic import atomic_path, scratch_beside
 from faceinpaint_cli.media.audit import Findings, audit, require
 from faceinpaint_cli.media.encoders import Encoder, choose_encoder
@@ -74,13 +74,14 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
         if mended is not None and mended.why_not:
             log.warning("%s is damaged, but its pictures cannot be mended (%s); they stay as the decoder conceals them",
                         job.input, mended.why_not)
+        helpless = mended is not None and mended.why_not is not None and not source.exact
         result = JobResult(str(job.input), str(job.output), "video", "done", method="copy", frames=source.frames)
         masks = None
         if config.has_mask_source:
             masks = stack.enter_context(
                 stages.masks.for_video(job, source.width, source.height, source.frames, source.rotation))
         masked = _masked_frames(source, masks)
-        if masked.any() or mended is not None:
+        if masked.any() or (mended is not None and not helpless):
             require_order(source)
             repair = _Repair(job, config, stages, source, masks, masked, mended, progress)
             found, counts = repair.run()
@@ -89,8 +90,8 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
             found = _copy(job, source)
         if diagnosis is not None and diagnosis.damaged:
             found.facts["damage"] = _damage_report(diagnosis, wrong, mended)
-            if mended is None and not masked.any():
-                result = replace(result, method="bits", frames_damaged=len(diagnosis.damaged_times()))
+            if (mended is None or helpless) and not masked.any():
+                result = replace(result, method="none" if helpless else "bits", frames_damaged=diagnosis.frames_damaged)
         if stages.show and result.method != "copy":
             from faceinpaint_cli.pipeline.video_show import show_video
 
@@ -98,7 +99,10 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
         if config.preview:
             from faceinpaint_cli.pipeline.video_preview import write_preview
 
-            write_preview(job, source, masks)
+            try:
+                write_preview(job, source, masks)
+            except (FaceInpaintError, av.FFmpegError, OSError) as error:  # the video itself is written
+                log.warning("no preview of %s: %s", job.output, describe(error))
     seconds = perf_counter() - start
     return replace(result, seconds=round(seconds, 4), fps=round(result.frames / seconds, 3), audit=found.to_dict())
 
@@ -180,7 +184,8 @@ class _Repair:
             try:
                 return self._written(plan, smart_encoder(self.encoder, self.source), global_header=False)
             except OutputError as error:
-                log.warning("%s; encoding all of it", error)
+                log.warning("%s: what is encoded does not fit between what is copied (%s), so all of it is encoded",
+                            self.job.input, error)
                 plan = RenderPlan.full(self.source, str(error))
         return self._written(plan, self.encoder, wants_global_header(self.format))
 
@@ -192,6 +197,8 @@ class _Repair:
                 if not written.frames:
                     raise InputError(f"{self.job.input}: no picture of its video could be decoded; get the file again")
                 found = audit(self.source, temporary, plan, written, self.mended is not None)
+                if plan.smart and found.problems:
+                    raise OutputError("; ".join(found.problems[:3]))
                 require(found, self.job.output)
             missing = self.source.frames - len(written.frames)
             if missing:
@@ -200,8 +207,13 @@ class _Repair:
             totals = _totals(store, len(written.frames))
             if self.mended is not None:
                 totals["frames_damaged"] = int(self.touched.sum())
-                totals["frames_filled"] += len(self.mended.mended)
+                totals["frames_filled"] += self._mended_elsewhere(self.mended)
             return found, totals
+
+    def _mended_elsewhere(self, mended: MendedFrames) -> int:
+        """How many frames were mended that no mask marks."""
+        times = [int(m.time / self.source.time_base) for m in mended.mended if m.how != "concealed"]
+        return int((np.isin(self.source.times, times) & ~self.masked).sum())
 
     def _render(self, plan: RenderPlan, encoder: Encoder, global_header: bool, store: SegmentStore) -> None:
         """Encode the segments that the store does not have."""

@@ -18,7 +18,7 @@ from faceinpaint_cli.fill.motion import Neighbour, on_the_way
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.optical_flow import eight_bit, remainder
 from faceinpaint_cli.media.planes import can_paste, copy_frame, overwrite, planes_of
-from faceinpaint_cli.media.video_index import VideoIndex, nth_video, open_video, with_missing
+from faceinpaint_cli.media.video_index import Group, VideoIndex, nth_video, open_video, with_missing
 from faceinpaint_cli.media.video_reader import (
     DecodeLog,
     Span,
@@ -29,7 +29,7 @@ from faceinpaint_cli.media.video_reader import (
     read_packets,
 )
 from faceinpaint_cli.pipeline.course import ANOTHER_SCENE
-from faceinpaint_cli.pipeline.inloop import InLoop
+from faceinpaint_cli.pipeline.inloop import UNTIMED, InLoop
 from faceinpaint_cli.pipeline.inloop import why_not as why_not_in_loop
 from faceinpaint_cli.pipeline.inloop_group import Mended
 from faceinpaint_cli.pipeline.inloop_vp9 import InReferences
@@ -61,7 +61,8 @@ class MendedFrames:
     @classmethod
     def of(cls, source: VideoIndex, diagnosis: Diagnosis) -> MendedFrames:
         if source.exact:
-            source = with_missing(source, [m.pts for g in diagnosis.groups for m in g.missing])
+            missing = [m.pts for g in diagnosis.groups for m in g.missing]
+            source = with_missing(source, [t for t in missing if source.times[0] < t < source.times[-1]])
             damaged = np.isin(source.times, sorted(diagnosis.damaged_times()))
         else:
             damaged = np.ones(source.frames, bool)
@@ -92,10 +93,10 @@ class MendedFrames:
             place = 0
             for run in joined_groups(self.source, _widened(spans) if codec in SELF_CONTAINED else spans):
                 first, last = run.packets
-                start = max((g.packets[0] for g in self.source.groups if g.packets[0] < first), default=first)
+                start = self._group_before(run).packets[0]
                 deque(islice(packets, max(0, start - place)), maxlen=0)
                 before = list(islice(packets, first - max(start, place)))
-                frames = loop.frames(islice(packets, last - first), first, before, problems.add)
+                frames = self._shown(loop.frames(islice(packets, last - first), first, before, problems.add))
                 place = last
                 yield from self._complete(numbered(self.source, frames, run.frames[0]), run.frames)
             self.mended += loop.mended
@@ -108,17 +109,29 @@ class MendedFrames:
             loop = None if self.why_not else stack.enter_context(InLoop(self.diagnosis))
             plain = read_packets(container, stream)
             place = 0
-            for run in joined_groups(self.source, spans):
+            hit = {onset.packet for group in self.diagnosis.groups for onset in group.onsets}
+            for run in joined_groups(self.source, _widened(spans) if loop is None else spans):
+                start = self._group_before(run) if run.packets[0] in hit else run
                 if loop is not None:
-                    packets = loop.packets(*run.packets)
+                    packets = loop.packets(start.packets[0], run.packets[1])
                 else:
-                    packets = islice(plain, run.packets[0] - place, run.packets[1] - place)
+                    packets = islice(plain, start.packets[0] - place, run.packets[1] - place)
                     place = run.packets[1]
                 context = tolerant.open_decoder(stream, threads=loop is None)
-                frames = decoded(context, packets, 0, problems)
-                yield from self._complete(numbered(self.source, frames, run.frames[0]), run.frames)
+                frames = numbered(self.source, self._shown(decoded(context, packets, 0, problems)), start.frames[0])
+                yield from self._complete((f for f in frames if f[0] >= run.frames[0]), run.frames)
             if loop is not None:
                 self.mended += loop.mended
+
+    def _group_before(self, run: Group) -> Group:
+        """The group before a run, which a decoder conceals the run's first picture from; the run where there is none.
+        """
+        return next((g for g in reversed(self.source.groups) if g.packets[0] < run.packets[0]), run)
+
+    def _shown(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """Without what the container hides: a packet that is made anew cannot say so."""
+        hidden = {p.pts for p in self.diagnosis.pictures if p.discard and p.pts is not None}
+        return (frame for frame in frames if frame.pts not in hidden)
 
     def _complete(self, found: Iterator[tuple[int, av.VideoFrame]],
                   frames: Span) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -181,4 +194,4 @@ def why_not(diagnosis: Diagnosis) -> str | None:
     """Why this file's pictures cannot be repaired in the decoder's loop; None where they can."""
     if diagnosis.codec not in IN_MEMORY:
         return why_not_in_loop(diagnosis)
-    return "packets without times" if any(p.pts is None for p in diagnosis.pictures) else None
+    return UNTIMED if any(p.pts is None for p in diagnosis.pictures) else None

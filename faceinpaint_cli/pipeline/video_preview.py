@@ -26,11 +26,11 @@ PANEL_WIDTH = 1280
 
 
 def write_preview(job: Job, source: VideoIndex, masks: VideoMask | None) -> None:
-    """Write NAME.preview.mp4 (h264, without sound) beside the finished output: before, mask in red, after.
+    """Write NAME.SUFFIX.preview.mp4 (h264, without sound) beside the finished output: before, mask in red, after.
 
     Made from the two files, so that it is also whole where a run went on from an earlier one.
     """
-    target = job.output.with_suffix(".preview.mp4")
+    target = job.output.with_name(job.output.name + ".preview.mp4")
     with atomic_path(target) as temporary, av.open(str(temporary), "w") as out:
         stream = out.add_stream("libx264", rate=source.rate.limit_denominator(60000))
         stream.codec_context.options = {"crf": "18", "preset": "fast"}
@@ -89,5 +89,5 @@ def _reduced(picture: np.ndarray) -> np.ndarray:
 
 
 def _even(picture: np.ndarray) -> np.ndarray:
-    """Without an odd last row or column: the codec's chroma stands for 2 x 2 pixels."""
-    return np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
+    """With an odd last row or column twice: the codec's chroma stands for 2 x 2 pixels."""
+    return np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), mode="edge")

@@ -17,6 +17,8 @@ THRESHOLD = 15
 """Difference of 8-bit luma above which a pixel counts as damaged: well above what the eye sees as equal."""
 GROWTH = 9
 """Side in pixels of the square by which the damaged pixels are grown, so that small islands join."""
+REORDERED = 16
+"""Distances between pictures by which one may be shown earlier or later than its time says."""
 
 
 def luma(frame: av.VideoFrame) -> np.ndarray:
@@ -57,23 +59,31 @@ def frames_in_time(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
 def true_masks(reference: Path, damaged: Path) -> Iterator[tuple[Fraction, np.ndarray]]:
     """(time, HW bool mask) for each picture of `reference`, in order of display.
 
-    A picture of the damaged file belongs to the reference's picture whose time is within a third of the
-    distance between pictures; a time given twice keeps the first.
+    A picture of the damaged file belongs to the reference's picture whose time is within a third of the least distance
+    between pictures; a time given twice keeps the first. Times need not ascend: AVI gives those of decoding.
     """
     found = frames_in_time(damaged)
-    waiting = next(found, None)
+    near: dict[Fraction, av.VideoFrame] = {}
+    step, last = Fraction(0), Fraction(-1)
     clean = frames_in_time(reference)
     current = next(clean, None)
     while current is not None:
         following = next(clean, None)
         time, frame = current
-        near = abs(following[0] - time) / 3 if following is not None else Fraction(1, 100)
-        while waiting is not None and waiting[0] < time - near:
-            waiting = next(found, None)
-        partner = None
-        if waiting is not None and abs(waiting[0] - time) <= near:
-            partner = luma(waiting[1])
-        yield time, damaged_pixels(luma(frame), partner)
+        if following is not None and following[0] != time:
+            step = min(step or abs(following[0] - time), abs(following[0] - time))
+        reach = REORDERED * (step or Fraction(1, 25))
+        while last < time + reach:
+            other = next(found, None)
+            if other is None:
+                break
+            last = max(last, other[0])
+            near.setdefault(*other)
+        near = {t: f for t, f in near.items() if t >= time - reach}
+        partner = min(near.items(), key=lambda other: abs(other[0] - time), default=None)
+        if partner is not None and abs(partner[0] - time) > (step or Fraction(3, 100)) / 3:
+            partner = None
+        yield time, damaged_pixels(luma(frame), luma(partner[1]) if partner else None)
         current = following
 
 
@@ -83,6 +93,7 @@ def write_mask_video(reference: Path, damaged: Path, target: Path) -> tuple[int,
     Returns how many frames there are, and how many have damage.
     """
     frames = hurt = 0
+    pts = None
     with av.open(str(reference)) as source:
         stream = source.streams.video[0]
         rate, time_base = stream.average_rate or Fraction(25), stream.time_base
@@ -94,7 +105,8 @@ def write_mask_video(reference: Path, damaged: Path, target: Path) -> tuple[int,
                 video.height, video.width = mask.shape
                 video.pix_fmt, video.codec_context.time_base = "gray", time_base
             frame = av.VideoFrame.from_ndarray(mask.astype(np.uint8) * 255, format="gray")
-            frame.pts, frame.time_base = int(time / time_base), time_base
+            pts = int(time / time_base) if pts is None else max(pts + 1, int(time / time_base))
+            frame.pts, frame.time_base = pts, time_base
             for packet in video.encode(frame):
                 out.mux(packet)
             frames, hurt = frames + 1, hurt + bool(mask.any())
