@@ -9,12 +9,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from media_factory import Clip, make_clip, make_mask_video, masks_for, read_back, video_packets
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import FaceInpaintError
+from faceinpaint_cli.media.planes import ToRgb
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.pipeline.video import repair_video
@@ -159,6 +161,43 @@ def test_lossless_codec_is_bit_exact_outside_the_mask(kind, tmp_path):
     # Matroska starts a file that begins below zero at zero: picture and sound move together, by whole ticks.
     if name != "a.ts":  # which wraps each packet of sound in a header
         assert_same_file_around(source, output, b.times[0] - a.times[0], 0.0011)
+
+
+H264_709_FULL = {"colour": (1, 1, 1, 2), "pixel_format": "yuv420p"}
+COLOURS = {
+    "RGB stays RGB": ("a.mkv", {"codec": "libx264rgb", "pixel_format": "rgb24"}, ".mkv", None, None),
+    "RGB to h264": ("a.mov", {"codec": "png", "pixel_format": "rgb24"}, ".mkv", "libx264", "pictures become yuv444p"),
+    "RGB h264 to h264": ("a.mkv", {"codec": "libx264rgb", "pixel_format": "rgb24"}, ".mkv", "libx264", "yuv444p"),
+    "h264 to RGB h264": ("a.mp4", {"colour": (1, 1, 1, 1)}, ".mkv", "libx264rgb", "pictures become"),
+    "h264 to png": ("a.mp4", {}, ".mov", "png", "pictures become rgb24"),
+    "h264 to qtrle": ("a.mp4", {}, ".mov", "qtrle", "pictures become rgb24"),
+    "limited to motion jpeg": ("a.mp4", {"colour": (1, 1, 1, 1)}, ".mkv", "mjpeg", None),
+    "full to h264": ("a.mp4", H264_709_FULL, ".mkv", "libx264", None),
+    "full to ffv1": ("a.mp4", H264_709_FULL, ".mkv", "ffv1", None),
+    "full to prores": ("a.mp4", H264_709_FULL, ".mov", "prores", "they become limited"),
+    "full to v210": ("a.mp4", H264_709_FULL, ".mov", "v210", "they become limited"),
+    "full to mpeg-2": ("a.mp4", H264_709_FULL, ".ts", "mpeg2video", "they become limited"),
+    "full to vp8": ("a.mp4", {**H264_709_FULL, "audio": None}, ".webm", "libvpx", "they become limited"),
+}
+
+
+@pytest.mark.parametrize("kind", COLOURS)
+def test_colours_stay_the_same_in_another_format(kind, tmp_path, caplog):
+    name, changes, suffix, codec, said = COLOURS[kind]
+    source, output = make_clip(tmp_path / name, frames=8, options={"qp": "4"}, **changes), tmp_path / f"out{suffix}"
+    result = run(source, output, [2], codec=codec)
+    assert result.audit["ok"], result.audit
+    assert said in caplog.text if said else "become" not in caplog.text, caplog.text
+    away = cv2.blur(rgb_of(source, 6) - rgb_of(output, 6), (16, 16))
+    assert np.abs(away).mean() < 2.5, np.abs(away).mean((0, 1))
+
+
+def rgb_of(path: Path, number: int) -> np.ndarray:
+    """HWC float, 0 to 255, as the tags of the file say."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(container.streams.video[0]))
+    rgb = ToRgb()(frames[number])
+    return rgb / (257.0 if rgb.dtype == np.uint16 else 1.0)
 
 
 def test_nothing_marked_copies_the_file(tmp_path):

@@ -76,7 +76,7 @@ def audit(source: VideoIndex, output: Path, plan: RenderPlan | None, written: Wr
     with open_video(source.path) as before, open_video(output) as after:
         _compare_packets(before, after, pairs, shift, tolerance, found, found.notes if damaged else found.problems)
     with open_video(source.path) as before, open_video(output) as after:
-        different = _facts_that_differ(source, before, after, number)
+        different = _facts_that_differ(source, before, after, number, written)
         same_kind &= nth_video(after, number).codec_context.codec.canonical_name == source.codec
     (found.problems if same_kind else found.notes).extend(different)
     return found
@@ -232,14 +232,14 @@ def _payload(data: bytes, codec: str, prefix: int) -> bytes:
 
 
 def _facts_that_differ(source: VideoIndex, before: av.container.InputContainer, after: av.container.InputContainer,
-                       number: int) -> list[str]:
+                       number: int, written: Written) -> list[str]:
     """Names and values of what describes the video and is not the same in both files."""
     a, b = nth_video(before, source.stream), nth_video(after, number)
     different = []
     for name in ("width", "height", "color_range", "color_primaries", "color_trc", "colorspace"):
-        x, y = getattr(a.codec_context, name), getattr(b.codec_context, name)
+        x, y = written.tags.get(name, getattr(a.codec_context, name)), getattr(b.codec_context, name)
         # VP8's colours are told by its decoder, not by its container: said in so many words they are the same
-        if x != y and y != getattr(source.look, name, x):
+        if x != y and (name in written.tags or y != getattr(source.look, name, x)):
             different.append(f"{name} is {y} instead of {x}")
     x, y = a.sample_aspect_ratio or 1, b.sample_aspect_ratio or 1
     if x != y:

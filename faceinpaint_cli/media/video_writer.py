@@ -31,11 +31,13 @@ MOV_FAMILY = frozenset(("mp4", "mov", "ipod", "3gp", "3g2", "f4v", "psp", "ismv"
 @dataclass
 class Written:
     """What went into an output: `frames` are the numbers of the source's frames in it, in order of display;
-    `copied` the numbers of the source's other streams in it; `left_out` says which could not be carried, and why."""
+    `copied` the numbers of the source's other streams in it; `left_out` says which could not be carried, and why;
+    `tags` are those of the video that are not the source's."""
 
     frames: list[int] = field(default_factory=list)
     copied: list[int] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    tags: dict[str, int] = field(default_factory=dict)
 
 
 def container_format(path: Path) -> str:
@@ -141,6 +143,7 @@ class _Assembly:
             assert isinstance(encoded, av.VideoStream)
             stream = encoded
             self.encoder.configure(stream.codec_context, self.source)
+            self.written.tags = {"colorspace": self.encoder.colorspace, "color_range": self.encoder.color_range}
             if self.encoder.name == "libx265" and self.out.format.name in MOV_FAMILY:
                 stream.codec_context.codec_tag = "hvc1"  # the one that Apple's players take
             if self.source.rotation:

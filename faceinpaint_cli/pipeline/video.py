@@ -256,7 +256,7 @@ class _Repair:
         width, height = self.source.display_size
         nothing = np.zeros((height, width), bool)
         for number, frame in frames:
-            frame = conform(frame, encoder.pixel_format)
+            frame = conform(frame, encoder.pixel_format, encoder.colorspace, encoder.color_range)
             if self.masks is None:
                 yield Picture(number, frame, nothing)
                 continue
