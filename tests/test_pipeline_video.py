@@ -244,6 +244,21 @@ def test_one_frame(tmp_path):
     assert len(read_back(output).times) == 1
 
 
+@pytest.mark.parametrize("name", ["Film: one", "映" * 82])
+def test_any_name_that_a_file_can_have(name, tmp_path, monkeypatch):
+    made = make_clip(tmp_path / "a.mp4")
+    source, output = made.rename(tmp_path / f"{name}.mp4"), tmp_path / "out" / f"{name}.mp4"
+    masks = make_mask_video(tmp_path / "m.mkv", masks_for(24, (96, 80), DAMAGED)).rename(tmp_path / "m: m.mkv")
+    output.parent.mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = {"method": "telea", "mask": masks.name, "preview": name.isascii()}
+    for relative in (output.relative_to(tmp_path), Path(f"{name[:-1]}.mkv")):
+        config = RunConfig(**settings)
+        repair_video(Job(Path(source.name), relative, "video", Path(source.name)), config, Stages(config), None)
+        assert len(read_back(tmp_path / relative).times) == 24
+    assert names(output.parent) == {output.name} | ({f"{name}.preview.mp4"} if name.isascii() else set())
+
+
 def test_progress_counts_what_is_encoded(tmp_path):
     source = make_clip(tmp_path / "a.mp4", audio=None)
     seen = []

@@ -101,6 +101,11 @@ def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def location(path: Path) -> str:
+    """How the library is told of a file: from the root on, since what stands before a colon is a protocol to it."""
+    return str(path.absolute())
+
+
 @contextmanager
 def open_video(path: Path) -> Iterator[av.container.InputContainer]:
     """The opened file; InputError where it is none."""
@@ -109,7 +114,7 @@ def open_video(path: Path) -> Iterator[av.container.InputContainer]:
     if not path.stat().st_size:
         raise InputError(f"{path}: expected a video, the file is empty (0 bytes); get it again")
     try:
-        container = av.open(str(path), metadata_errors="replace", timeout=(OPEN_SECONDS, READ_SECONDS))
+        container = av.open(location(path), metadata_errors="replace", timeout=(OPEN_SECONDS, READ_SECONDS))
     except PermissionError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); allow reading it") from error
     except (av.FFmpegError, OSError, ValueError) as error:

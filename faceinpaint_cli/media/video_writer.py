@@ -14,7 +14,7 @@ from faceinpaint_cli.media import video_packets
 from faceinpaint_cli.media.encoders import Encoder
 from faceinpaint_cli.media.segments import SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
-from faceinpaint_cli.media.video_index import VideoIndex, nth_video, open_video, reason
+from faceinpaint_cli.media.video_index import VideoIndex, location, nth_video, open_video, reason
 from faceinpaint_cli.media.video_reader import read_packets
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Written:
 def container_format(path: Path) -> str:
     """The short name of the muxer that a suffix stands for; OutputError where there is none."""
     try:
-        with av.open(str(path.with_name("x" + path.suffix)), "w") as container:
+        with av.open(location(path.with_name("x" + path.suffix)), "w") as container:
             return container.format.name
     except (av.FFmpegError, ValueError) as error:
         raise OutputError(f"{path.name}: no container of that suffix can be written; give an --output that ends in "
@@ -62,7 +62,7 @@ def write_video(source: VideoIndex, target: Path, format_name: str, plan: Render
     """
     try:
         options = _muxer_options(source, format_name)
-        with open_video(source.path) as incoming, av.open(str(target), "w", format_name, options) as out:
+        with open_video(source.path) as incoming, av.open(location(target), "w", format_name, options) as out:
             return _Assembly(source, incoming, out, plan, encoder, store).write()
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, OSError) and error.errno and error.errno > 0:

@@ -13,7 +13,7 @@ import numpy as np
 from faceinpaint_cli.damage.masks import VideoMask
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.planes import ToRgb, eight_bit
-from faceinpaint_cli.media.video_index import VideoIndex, index_video
+from faceinpaint_cli.media.video_index import VideoIndex, index_video, location
 from faceinpaint_cli.media.video_reader import DecodeLog, Span, read_frames
 from faceinpaint_cli.pipeline.image import side_by_side
 from faceinpaint_cli.pipeline.overlap import ahead
@@ -31,7 +31,7 @@ def write_preview(job: Job, source: VideoIndex, masks: VideoMask | None) -> None
     Made from the two files, so that it is also whole where a run went on from an earlier one.
     """
     target = job.output.with_suffix(".preview.mp4")
-    with atomic_path(target) as temporary, av.open(str(temporary), "w") as out:
+    with atomic_path(target) as temporary, av.open(location(temporary), "w") as out:
         stream = out.add_stream("libx264", rate=source.rate.limit_denominator(60000))
         stream.codec_context.options = {"crf": "18", "preset": "fast"}
         stream.pix_fmt = "yuv420p"
