@@ -54,7 +54,7 @@ SPOILS = {
     "a copied frame differs": (lambda p, kind, n: other_bytes(p) if kind == "video" and n == 20 else p,
                                "decode to other samples"),
     "sound is missing": (lambda p, kind, n: None if kind == "audio" and n > 40 else p, "instead of 46"),
-    "sound is late": (lambda p, kind, n: later(p, 4800) if kind == "audio" else p, "packets at another time"),
+    "sound is late": (lambda p, kind, n: later(p, 4800) if kind == "audio" else p, "all packets +0.099 s"),
     "sound differs": (lambda p, kind, n: other_bytes(p) if kind == "audio" and n == 5 else p, "bytes of its packets"),
 }
 
@@ -126,7 +126,7 @@ def cut_anew(source: Path, target: Path, start: int = 0, stop: int | None = None
 
 
 @pytest.mark.parametrize(("change", "said"), [
-    ({}, None), ({"stop": 40000}, "the bytes of its packets changed"), ({"late": 4800}, "packets at another time"),
+    ({}, None), ({"stop": 40000}, "the bytes of its packets changed"), ({"late": 4800}, "all packets +0.100 s"),
 ])
 def test_samples_may_be_cut_into_other_packets(change, said, tmp_path):
     source = index_video(make_clip(tmp_path / "a.mov", audio="pcm_s16le"))
@@ -144,8 +144,9 @@ def test_plan_says_why_it_is_full(tmp_path):
     source = index_video(make_clip(tmp_path / "a.mp4"))
     encoder = choose_encoder(RunConfig(), source, "mp4", tmp_path / "b.mp4")
     assert encoder.name == "libx264" and encoder.pixel_format == "yuv420p"
-    one = plan_render(source, [False, True, False], encoder, True)
+    one = plan_render(source, [False, True, False], encoder, "mp4", True)
     assert one.smart and one.segments == ((8, 16),) and [g.frames for g in one.copied] == [(0, 8), (16, 24)]
-    assert plan_render(source, [True] * 3, encoder, True).why_full == "every group of frames changes"
-    assert plan_render(source, [False, True, False], encoder, False).why_full == ""
-    assert "codec changes" in plan_render(source, [False, True, False], replace(encoder, codec="ffv1"), True).why_full
+    assert plan_render(source, [True] * 3, encoder, "mp4", True).why_full == "every group of frames changes"
+    assert plan_render(source, [False, True, False], encoder, "mp4", False).why_full == ""
+    other = replace(encoder, codec="ffv1")
+    assert "codec changes" in plan_render(source, [False, True, False], other, "mp4", True).why_full

@@ -174,6 +174,7 @@ COLOURS = {
     "limited to motion jpeg": ("a.mp4", {"colour": (1, 1, 1, 1)}, ".mkv", "mjpeg", None),
     "full to h264": ("a.mp4", H264_709_FULL, ".mkv", "libx264", None),
     "full to ffv1": ("a.mp4", H264_709_FULL, ".mkv", "ffv1", None),
+    "full to ffv1 in avi": ("a.mp4", {"colour": (5, 5, 5, 2)}, ".avi", "ffv1", "they become limited"),
     "full to prores": ("a.mp4", H264_709_FULL, ".mov", "prores", "they become limited"),
     "full to v210": ("a.mp4", H264_709_FULL, ".mov", "v210", "they become limited"),
     "full to mpeg-2": ("a.mp4", H264_709_FULL, ".ts", "mpeg2video", "they become limited"),
@@ -190,6 +191,38 @@ def test_colours_stay_the_same_in_another_format(kind, tmp_path, caplog):
     assert said in caplog.text if said else "become" not in caplog.text, caplog.text
     away = cv2.blur(rgb_of(source, 6) - rgb_of(output, 6), (16, 16))
     assert np.abs(away).mean() < 2.5, np.abs(away).mean((0, 1))
+
+
+AVI = {
+    "reordered mpeg-4": ("a.avi", {"codec": "mpeg4", "options": {"bf": "2"}}, ".avi", {}),
+    "reordered h264": ("a.avi", {"options": {"bf": "2"}}, ".avi", {}),
+    "h264 in order": ("a.avi", {"options": {"bf": "0"}}, ".avi", {"render": "full"}),
+    "h264 in order, copied groups": ("a.avi", {"options": {"bf": "0"}}, ".avi", {}),
+    "reordered, to Matroska": ("a.avi", {"options": {"bf": "2"}}, ".mkv", {}),
+    "from mp4": ("a.mp4", {"options": {"bf": "2"}}, ".avi", {"codec": "libx264"}),
+    "from mp4, lossless": ("a.mp4", {"options": {"bf": "2"}}, ".avi", {"codec": "utvideo"}),
+}
+
+
+@pytest.mark.parametrize("kind", AVI)
+def test_in_avi_the_place_of_a_frame_is_its_time(kind, tmp_path):
+    name, changes, suffix, settings = AVI[kind]
+    source = make_clip(tmp_path / name, audio="libmp3lame" if name.endswith("avi") else "aac", **changes)
+    output = tmp_path / f"out{suffix}"
+    result = run(source, output, preset="ultrafast" if settings.get("codec") != "utvideo" else None, **settings)
+    assert result.audit["ok"], result.audit
+    if suffix == ".avi":
+        assert places(output) == (places(source) if name.endswith("avi") else [Fraction(i, 25) for i in range(24)])
+    a, b = read_back(source), read_back(output)
+    assert a.packets == b.packets
+    for number in set(range(24)) - set(DAMAGED):
+        assert np.abs(a.planes[number][0].astype(int) - b.planes[number][0]).mean() < 3
+
+
+def places(path: Path) -> list[Fraction]:
+    """Seconds at which the packets of a video are decoded."""
+    with av.open(str(path)) as container:
+        return [p.dts * p.time_base for p in container.demux(container.streams.video[0]) if p.size]
 
 
 def rgb_of(path: Path, number: int) -> np.ndarray:

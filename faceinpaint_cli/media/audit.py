@@ -18,7 +18,7 @@ from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media import h264_nal, tolerant
 from faceinpaint_cli.media.planes import same_samples
 from faceinpaint_cli.media.smart_render import RenderPlan
-from faceinpaint_cli.media.video_index import NO_TIME, VideoIndex, nth_video, open_video
+from faceinpaint_cli.media.video_index import NO_TIME, VideoIndex, index_video, nth_video, open_video
 from faceinpaint_cli.media.video_reader import DecodeLog, read_frames, read_packets
 from faceinpaint_cli.media.video_writer import Written, is_cover
 
@@ -72,7 +72,7 @@ def audit(source: VideoIndex, output: Path, plan: RenderPlan | None, written: Wr
             video = nth_video(after, number)
             if not tolerance and video.time_base and video.time_base != source.time_base:
                 tolerance = video.time_base
-            shift = _compare_frames(source, after, video, plan, written, tolerance, found)
+            shift = _compare_frames(source, output, after, video, plan, written, tolerance, found)
     with open_video(source.path) as before, open_video(output) as after:
         _compare_packets(before, after, pairs, shift, tolerance, found, found.notes if damaged else found.problems)
     with open_video(source.path) as before, open_video(output) as after:
@@ -111,7 +111,7 @@ def _counterparts(before: av.container.InputContainer, after: av.container.Input
     return pairs
 
 
-def _compare_frames(source: VideoIndex, container: av.container.InputContainer, stream: av.VideoStream,
+def _compare_frames(source: VideoIndex, output: Path, container: av.container.InputContainer, stream: av.VideoStream,
                     plan: RenderPlan, written: Written, tolerance: Fraction, found: Findings) -> Fraction | None:
     """Returns by how many seconds the output starts later."""
     tolerant.configure(stream.codec_context, threads=True)
@@ -122,13 +122,15 @@ def _compare_frames(source: VideoIndex, container: av.container.InputContainer, 
     for span in copied:
         kept[slice(*span)] = True
     shift: Fraction | None = None
+    places = iter(index_video(output).shown.tolist()) if container.format.name == "avi" else None
     frames = late = different = 0
     for number, frame in zip_longest(written.frames, _decoded(container, stream, own)):
         frames += frame is not None
         if frame is None or number is None:
             continue
-        if frame.pts is not None:
-            away = frame.pts * (stream.time_base or Fraction(1)) - int(source.times[number]) * source.time_base
+        time = frame.pts if places is None else next(places, None)
+        if time is not None:
+            away = time * (stream.time_base or Fraction(1)) - int(source.shown[number]) * source.time_base
             shift = away if shift is None else shift
             late += abs(away - shift) > tolerance
         if kept[number]:
@@ -200,8 +202,11 @@ def _compare_packets(before: av.container.InputContainer, after: av.container.In
         x, y = x[given], y[given]
         away = (y - x) * float(a.time_base) if exact else y * float(b.time_base) - x * float(a.time_base)
         limit = float(max(tolerance, Fraction(0) if exact else max(a.time_base, b.time_base))) * 1.5 + 1e-6
-        if (np.abs(away - float(shift)) > limit).any():
-            wrong.append(f"{name}: {int((np.abs(away - float(shift)) > limit).sum())} packets at another time")
+        late = np.abs(away - float(shift)) > limit
+        if late.all():  # that no damage explains
+            found.problems.append(f"{name}: all packets {float(np.median(away)) - float(shift):+.3f} s from their time")
+        elif late.any():
+            wrong.append(f"{name}: {int(late.sum())} packets at another time")
     found.facts |= {"streams_copied": len(pairs), "streams_equal": equal}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -88,10 +89,23 @@ class VideoIndex:
         """(width, height) as shown, after rotation."""
         return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
 
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """When frames are shown: at their `times`, but in AVI, where a frame's place is its time, at that. (The reader
+        makes `times` up, late by what it takes for the decoder's delay: they only tell frames apart.)"""
+        if self.format != "avi" or not self.exact:
+            return self.times
+        return np.rint(np.interp(self.times, np.sort(self.pts), np.sort(self.dts))).astype(np.int64)
+
+    @property
+    def reordered(self) -> bool:
+        """Whether pictures are decoded in another order than they are shown."""
+        return bool((self.pts != self.dts).any())
+
     def duration_of(self, number: int) -> int:
         """How long a frame is shown, in `time_base`: until the next one, the last as long as its packet says."""
         if number + 1 < self.frames:
-            return int(self.times[number + 1] - self.times[number])
+            return int(self.shown[number + 1] - self.shown[number])
         last = int(np.argmax(self.pts)) if self.exact else len(self.durations) - 1
         return max(int(self.durations[last]), 0) or round(1 / self.rate / self.time_base)
 

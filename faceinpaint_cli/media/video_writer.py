@@ -210,6 +210,8 @@ def _muxer_options(source: VideoIndex, format_name: str) -> dict[str, str]:
             options["movflags"] = "faststart"
     elif format_name == "mpegts":
         options["mpegts_copyts"] = "1"
+    elif format_name == "avi":  # for the start of sound before zero pictures would be moved, by part of a frame
+        options["avoid_negative_ts"] = "disabled"
     return options
 
 

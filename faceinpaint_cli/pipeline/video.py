@@ -175,7 +175,7 @@ class _Repair:
     def run(self) -> tuple[Findings, dict[str, Any]]:
         """Smart if it can be and is wished, and in full where that does not pass its audit."""
         changed = [bool(self.touched[slice(*group.frames)].any()) for group in self.source.groups]
-        plan = plan_render(self.source, changed, self.encoder, self.config.render == "smart")
+        plan = plan_render(self.source, changed, self.encoder, self.format, self.config.render == "smart")
         if plan.smart:
             try:
                 return self._written(plan, smart_encoder(self.encoder, self.source), global_header=False)

@@ -54,7 +54,7 @@ def triples(source: VideoIndex, repaired: VideoIndex, masks: VideoMask | None,
             spans: Sequence[Span]) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
     """(number, before, mask, after), upright, HWC uint8 and HW bool, of each frame in `spans` that both files have.
     Without masks the pixels that differ are marked."""
-    offset = (int(repaired.times[0]) * repaired.time_base - int(source.times[0]) * source.time_base)
+    offset = (int(repaired.shown[0]) * repaired.time_base - int(source.shown[0]) * source.time_base)
     to_rgb = ToRgb(), ToRgb()
     turns = source.rotation // 90
     with closing(ahead(_timed(source, spans, Fraction(0)), 2)) as befores, \
@@ -78,7 +78,7 @@ def triples(source: VideoIndex, repaired: VideoIndex, masks: VideoMask | None,
 def _timed(source: VideoIndex, spans: Sequence[Span],
            offset: Fraction) -> Generator[tuple[int, Fraction, av.VideoFrame]]:
     for number, frame in read_frames(source, spans, DecodeLog()):
-        yield number, int(source.times[number]) * source.time_base - offset, frame
+        yield number, int(source.shown[number]) * source.time_base - offset, frame
 
 
 def _reduced(picture: np.ndarray) -> np.ndarray:
