@@ -16,6 +16,7 @@ from media_factory import Clip, make_clip, make_mask_video, masks_for, read_back
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import FaceInpaintError
+from faceinpaint_cli.media.mov_boxes import sample_kinds
 from faceinpaint_cli.media.planes import ToRgb
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.pipeline.stages import Stages
@@ -263,6 +264,48 @@ def test_rotated_video_takes_upright_masks(tmp_path):
         wrong = a.planes[number][0] != b.planes[number][0]
         assert not np.rot90(wrong, 1)[~upright[number]].any()
         assert wrong.any() == (number in DAMAGED)
+
+
+def test_time_code_and_the_keys_of_a_phone_stay(tmp_path):
+    keys = {"com.apple.quicktime.make": "Apple", "com.apple.quicktime.location.ISO6709": "+48.1+011.5+520/",
+            "title": "a title", "creation_time": "2024-05-01T10:00:00.000000Z"}
+    source = make_clip(tmp_path / "a.mov", codec="prores_ks", pixel_format="yuv422p10le", audio=None,
+                       metadata={**keys, "timecode": "10:00:00:00"}, muxer={"movflags": "use_metadata_tags"})
+    output = tmp_path / "out.mov"
+    assert run(source, output).audit["render"] == "smart"
+    run(output, tmp_path / "again.mov", render="full")
+    for path in (output, tmp_path / "again.mov"):
+        with av.open(str(path)) as container:
+            found = {k: v.split(";")[0] for k, v in container.metadata.items()}
+            assert keys.items() <= found.items()
+            assert [s.metadata["timecode"] for s in container.streams] == ["10:00:00:00"] * 2
+
+
+@pytest.mark.parametrize(("kind", "suffix", "kept"), [("gpmd", ".mp4", True), ("gpmd", ".mkv", False),
+                                                      ("mebx", ".mp4", False)])
+def test_tracks_of_a_camera_are_copied_or_named(kind, suffix, kept, tmp_path, caplog):
+    """A track of text, made into one of telemetry: the library knows no encoder for those."""
+    source, output = make_clip(tmp_path / "a.mp4", chapters=True), tmp_path / f"out{suffix}"
+    with av.open(str(source)) as a, av.open(str(tmp_path / "b.mp4"), "w") as b:
+        b.set_chapters(a.chapters())
+        streams = [b.add_stream_from_template(s, opaque=True) for s in a.streams if s.type != "data"]
+        streams.append(b.add_data_stream("bin_data"))
+        for packet in (p for p in a.demux(*(a.streams[i] for i in (0, 1))) if p.size):
+            packet.stream = streams[packet.stream_index]
+            b.mux(packet)
+        for number in range(3):
+            packet = av.Packet(b"DEVC%d" % number)
+            packet.pts = packet.dts = number * 300
+            packet.duration, packet.time_base, packet.stream = 300, Fraction(1, 1000), streams[2]
+            b.mux(packet)
+    source = tmp_path / "c.mp4"
+    source.write_bytes((tmp_path / "b.mp4").read_bytes().replace(b"gpmd", kind.encode()))
+    assert kind in sample_kinds(source).values() and "text" in sample_kinds(source).values()
+    result = run(source, output)
+    telemetry = [p for p in read_back(output).packets.values() if p[0] == b"DEVC0"]
+    assert telemetry == ([[b"DEVC0", b"DEVC1", b"DEVC2"]] if kept else [])
+    left = result.audit.get("left_out", [])
+    assert (not left) if kept else (len(left) == 1 and kind in left[0]), left
 
 
 def test_mask_by_colour_looks_at_the_pictures(tmp_path):

@@ -12,6 +12,7 @@ import av
 from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media import video_packets
 from faceinpaint_cli.media.encoders import Encoder
+from faceinpaint_cli.media.mov_boxes import index_comes_first, sample_kinds
 from faceinpaint_cli.media.segments import SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
 from faceinpaint_cli.media.video_index import VideoIndex, location, nth_video, open_video, reason
@@ -61,8 +62,8 @@ def write_video(source: VideoIndex, target: Path, format_name: str, plan: Render
     Without a plan every packet is copied. Raises OutputError where the container refuses.
     """
     try:
-        options = _muxer_options(source, format_name)
-        with open_video(source.path) as incoming, av.open(location(target), "w", format_name, options) as out:
+        with (open_video(source.path) as incoming,
+              av.open(location(target), "w", format_name, _muxer_options(source, incoming, format_name)) as out):
             return _Assembly(source, incoming, out, plan, encoder, store).write()
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, OSError) and error.errno and error.errno > 0:
@@ -78,6 +79,7 @@ class _Assembly:
         self.plan, self.encoder, self.store = plan, encoder, store
         self.written = Written()
         self.video_in = nth_video(incoming, source.stream)
+        self.kinds = sample_kinds(source.path) if "mov" in source.format else {}
         self.joiner = Joiner(source.codec, self.video_in.codec_context.extradata)
 
     def write(self) -> Written:
@@ -106,6 +108,8 @@ class _Assembly:
     def _copy_container_facts(self) -> None:
         self.out.metadata.update({k: v for k, v in self.incoming.metadata.items()
                                   if k.lower() not in OF_THE_CONTAINER})
+        if "creation_time" in self.out.metadata:  # said twice where there are both an old place and a key for it
+            self.out.metadata["creation_time"] = self.out.metadata["creation_time"].split(";")[0]
         chapters = self.incoming.chapters()
         if chapters:
             self.out.set_chapters(chapters)
@@ -133,6 +137,8 @@ class _Assembly:
             stream = self.out.add_stream_from_template(self.video_in, opaque=True)
             if self.out.format.name in self.source.format.split(","):
                 stream.codec_context.codec_tag = self.video_in.codec_context.codec_tag
+            if "tmcd" in self.kinds.values():  # time code is made anew only with a rate
+                stream.codec_context.framerate = self.source.rate
             if self.plan is not None and self.store is not None:
                 first = next((p for a, _ in self.plan.segments for p in self.store.packets(a)), None)
                 if first is not None:
@@ -154,13 +160,13 @@ class _Assembly:
 
     def _add_copy(self, stream: av.stream.Stream) -> av.stream.Stream | None:
         name = stream.codec_context.name if stream.codec_context is not None else stream.name or "data"
-        what = f"stream {stream.index} ({stream.type}, {name})"
-        made_anew = self.out.format.name in MOV_FAMILY or (name == "bin_data" and self.incoming.chapters())
-        if stream.type == "data" and "mov" in self.source.format and made_anew:
-            # The text track of the chapters, or time code: the muxer writes its own from chapters and metadata.
-            log.debug("%s: %s is made anew by the container", self.source.path, what)
+        what = f"stream {stream.index} ({stream.type}, {self.kinds.get(stream.id) or name})"
+        kind, to_mov = self.kinds.get(stream.id, ""), self.out.format.name in MOV_FAMILY
+        if (kind == "tmcd" and to_mov) or (stream.type == "data" and kind == "text" and self.incoming.chapters()):
+            log.debug("%s: %s is made anew by the container, from metadata or chapters", self.source.path, what)
             return None
-        if stream.type in ("data", "unknown") and self.out.format.name != "mpegts":
+        taken = self.out.format.name == "mpegts" or (to_mov and kind == "gpmd")
+        if stream.type in ("data", "unknown") and not taken:
             self._leave_out(what, f"{self.out.format.name} cannot carry it")
             return None
         if is_cover(stream) and self.out.format.name == "mov":
@@ -201,28 +207,20 @@ def _only_packet(path: Path, number: int) -> bytes:
         return bytes(next(read_packets(container, container.streams[number])))
 
 
-def _muxer_options(source: VideoIndex, format_name: str) -> dict[str, str]:
+def _muxer_options(source: VideoIndex, incoming: av.container.InputContainer, format_name: str) -> dict[str, str]:
     options = {}
+    flags = []
     if format_name in MOV_FAMILY:
         if source.time_base.numerator == 1:
             options["video_track_timescale"] = str(source.time_base.denominator)
-        if _index_comes_first(source.path):
-            options["movflags"] = "faststart"
+        if index_comes_first(source.path):
+            flags.append("faststart")
+        if any(key.startswith("com.") for key in incoming.metadata):  # maker, model and place of a phone, say
+            flags.append("use_metadata_tags")
+        if flags:
+            options["movflags"] = "+".join(flags)
     elif format_name == "mpegts":
         options["mpegts_copyts"] = "1"
     elif format_name == "avi":  # for the start of sound before zero pictures would be moved, by part of a frame
         options["avoid_negative_ts"] = "disabled"
     return options
-
-
-def _index_comes_first(path: Path) -> bool:
-    """Whether the index of an mp4 or mov stands before the pictures, so that it plays while it is loaded."""
-    with path.open("rb") as file:
-        while len(head := file.read(8)) == 8:
-            size, kind = int.from_bytes(head[:4], "big"), head[4:]
-            if kind in (b"moov", b"mdat"):
-                return kind == b"moov"
-            if size < 8:
-                return False
-            file.seek(size - 8, 1)
-    return False
