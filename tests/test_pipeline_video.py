@@ -308,6 +308,23 @@ def test_tracks_of_a_camera_are_copied_or_named(kind, suffix, kept, tmp_path, ca
     assert (not left) if kept else (len(left) == 1 and kind in left[0]), left
 
 
+def test_sound_of_a_few_samples_is_copied(tmp_path):
+    whole, source = make_clip(tmp_path / "whole.mp4"), tmp_path / "a.mp4"
+    with av.open(str(whole)) as a, av.open(str(source), "w", options={"movie_timescale": "48000"}) as b:
+        streams = [b.add_stream_from_template(s, opaque=True) for s in a.streams]
+        sounds = 0
+        for packet in (p for p in a.demux() if p.size):
+            if packet.stream_index == 1:
+                sounds += 1
+                packet.duration = 5 if sounds == 2 else packet.duration
+            if sounds <= 2 or packet.stream_index == 0:
+                packet.stream = streams[packet.stream_index]
+                b.mux(packet)
+    assert len(read_back(source).packets[1]) == 2
+    assert run(source, tmp_path / "out.mp4").audit["ok"]
+    assert_same_file_around(source, tmp_path / "out.mp4")
+
+
 def test_mask_by_colour_looks_at_the_pictures(tmp_path):
     source, output = make_clip(tmp_path / "a.mkv", codec="ffv1", pixel_format="bgr0", audio=None), tmp_path / "out.mkv"
     result = run(source, output, mask_color="#ad5b54", mask_tolerance=12)

@@ -213,6 +213,8 @@ def _muxer_options(source: VideoIndex, incoming: av.container.InputContainer, fo
     if format_name in MOV_FAMILY:
         if source.time_base.numerator == 1:
             options["video_track_timescale"] = str(source.time_base.denominator)
+        if incoming.streams.audio:  # what is shown of each track is said in this unit, sound to the sample
+            options["movie_timescale"] = str(max(s.rate for s in incoming.streams.audio))
         if index_comes_first(source.path):
             flags.append("faststart")
         if any(key.startswith("com.") for key in incoming.metadata):  # maker, model and place of a phone, say
