@@ -19,6 +19,7 @@ from faceinpaint_cli.errors import FaceInpaintError
 from faceinpaint_cli.media.mov_boxes import sample_kinds
 from faceinpaint_cli.media.planes import ToRgb
 from faceinpaint_cli.media.video_index import index_video
+from faceinpaint_cli.media.video_reader import with_data
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.pipeline.video import repair_video
 from faceinpaint_cli.types import Job, JobResult
@@ -323,6 +324,24 @@ def test_sound_of_a_few_samples_is_copied(tmp_path):
     assert len(read_back(source).packets[1]) == 2
     assert run(source, tmp_path / "out.mp4").audit["ok"]
     assert_same_file_around(source, tmp_path / "out.mp4")
+
+
+def test_captions_of_filled_frames_stay(tmp_path):
+    """As ATSC A/53 puts them: a message of registered user data before each picture."""
+    whole, source, output = make_clip(tmp_path / "whole.mp4"), tmp_path / "a.mp4", tmp_path / "out.mp4"
+    message = bytes.fromhex("b5 0031 47413934 03 c1 ff fc 9425 ff")
+    unit = bytes([6, 4, len(message)]) + message + b"\x80"
+    with av.open(str(whole)) as a, av.open(str(source), "w") as b:
+        stream = b.add_stream_from_template(a.streams.video[0], opaque=True)
+        for packet in (p for p in a.demux(a.streams.video[0]) if p.size):
+            said = with_data(packet, len(unit).to_bytes(4, "big") + unit + bytes(packet))
+            said.stream = stream
+            b.mux(said)
+    run(source, output)
+    assert outside(source, output, ())[0]
+    with av.open(str(output)) as container:
+        captions = [bytes(f.side_data["A53_CC"]) for f in container.decode(container.streams.video[0])]
+    assert captions == [bytes.fromhex("fc 9425")] * 24
 
 
 def test_mask_by_colour_looks_at_the_pictures(tmp_path):

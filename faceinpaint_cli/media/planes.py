@@ -71,6 +71,8 @@ def is_full_range(frame: av.VideoFrame) -> bool:
     return takes_all_codes(frame.format.name, int(frame.color_range))
 
 
+SAID_WITH_A_FRAME = frozenset(("A53_CC", "AFD", "S12M_TIMECODE", "DYNAMIC_HDR_PLUS"))
+"""What encoders write of what stands beside a frame: captions, the part to be shown, time code, tone curves."""
 GRID = 4
 """The coarsest chroma has one sample for 4 x 4 pixels (yuv410p)."""
 
@@ -126,7 +128,10 @@ def copy_frame(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> av.
     """A frame of its own memory: the decoder still needs that of the one it gave. With `size` (width, height) only
     its upper left part."""
     width, height = size or (frame.width, frame.height)
-    copy = av.VideoFrame(width, height, frame.format.name)
+    if size is None and any(data.type.name in SAID_WITH_A_FRAME for data in frame.side_data):
+        copy = frame.reformat(format="gray").reformat(format=frame.format.name)  # the only way to take them along
+    else:
+        copy = av.VideoFrame(width, height, frame.format.name)
     dtype = np.uint16 if _wide(frame) else np.uint8
     for i in range(len(frame.planes)):
         target = plane_array(copy, i, dtype)
