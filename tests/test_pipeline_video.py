@@ -344,6 +344,21 @@ def test_captions_of_filled_frames_stay(tmp_path):
     assert captions == [bytes.fromhex("fc 9425")] * 24
 
 
+@pytest.mark.parametrize("codec", [None, "libx264", "libsvtav1"])
+def test_the_light_of_hdr_stays(codec, tmp_path):
+    screen = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,500)"
+    source = make_clip(tmp_path / "a.mp4", codec="libx265", pixel_format="yuv420p10le", colour=(9, 16, 9, 1),
+                       frames=8, options={"preset": "ultrafast",
+                                          "x265-params": f"log-level=none:master-display={screen}:max-cll=1000,400"})
+    look = index_video(source).look
+    assert look.light == (1000, 400) and look.mastering is not None and look.mastering[8:] == (Fraction(1, 20), 1000)
+    result = run(source, tmp_path / "out.mp4", [2], codec=codec, render="full")
+    assert not result.audit["notes"], result.audit
+    after = index_video(tmp_path / "out.mp4").look
+    assert after.light == look.light and after.mastering is not None
+    assert max(abs(a - b) for a, b in zip(after.mastering, look.mastering, strict=True)) < 0.001
+
+
 def test_mask_by_colour_looks_at_the_pictures(tmp_path):
     source, output = make_clip(tmp_path / "a.mkv", codec="ffv1", pixel_format="bgr0", audio=None), tmp_path / "out.mkv"
     result = run(source, output, mask_color="#ad5b54", mask_tolerance=12)

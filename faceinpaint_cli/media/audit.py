@@ -18,7 +18,16 @@ from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media import h264_nal, tolerant
 from faceinpaint_cli.media.planes import same_samples
 from faceinpaint_cli.media.smart_render import RenderPlan
-from faceinpaint_cli.media.video_index import NO_TIME, VideoIndex, index_video, nth_video, open_video
+from faceinpaint_cli.media.video_index import (
+    NO_TIME,
+    Look,
+    VideoIndex,
+    index_video,
+    light_of,
+    mastering_of,
+    nth_video,
+    open_video,
+)
 from faceinpaint_cli.media.video_reader import DecodeLog, read_frames, read_packets
 from faceinpaint_cli.media.video_writer import Written, is_cover
 
@@ -79,7 +88,18 @@ def audit(source: VideoIndex, output: Path, plan: RenderPlan | None, written: Wr
         different = _facts_that_differ(source, before, after, number, written)
         same_kind &= nth_video(after, number).codec_context.codec.canonical_name == source.codec
     (found.problems if same_kind else found.notes).extend(different)
+    with open_video(output) as after:
+        frame = next(_decoded(after, nth_video(after, number), DecodeLog()), None)
+    if not _same_light(source.look, frame):
+        found.notes.append("what the video says of its light (HDR) is lost or another")
     return found
+
+
+def _same_light(look: Look, frame: av.VideoFrame | None) -> bool:
+    """Codecs round the values in ways of their own."""
+    a, b = look.mastering or (), mastering_of(frame) or ()
+    return look.light == light_of(frame) and len(a) == len(b) and all(
+        abs(x - y) <= Fraction(1, 1000) for x, y in zip(a, b, strict=True))
 
 
 def require(found: Findings, output: Path) -> None:

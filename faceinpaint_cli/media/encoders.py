@@ -22,7 +22,7 @@ from faceinpaint_cli.media.planes import (
     is_rgb,
     takes_all_codes,
 )
-from faceinpaint_cli.media.video_index import VideoIndex, reason
+from faceinpaint_cli.media.video_index import Look, VideoIndex, reason
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,10 @@ PRESET_OPTION = {"libvpx-vp9": "cpu-used", "libvpx": "cpu-used"}
 X264_PROFILES = {"Constrained Baseline": "baseline", "Baseline": "baseline", "Main": "main", "High": "high"}
 PRORES_PROFILES = {"Apple ProRes 422 Proxy": "proxy", "Apple ProRes 422 LT": "lt", "Apple ProRes 422": "standard",
                    "Apple ProRes 422 HQ": "hq", "Apple ProRes 4444": "4444", "Apple ProRes 4444 XQ": "4444xq"}
+HDR_OPTIONS = {"libx264": ("x264-params", "mastering-display", "cll"),
+               "libx265": ("x265-params", "master-display", "max-cll"),
+               "libsvtav1": ("svtav1-params", "mastering-display", "content-light")}
+"""Where an encoder is told of the screen that HDR was graded on, and of the greatest light."""
 MPEG_RATES = [Fraction(r) for r in (24, 25, 30, 50, 60)] + [Fraction(n * 1000, 1001) for n in (24, 30, 60)]
 """Rates that MPEG-1 and -2 headers can name (ISO/IEC 13818-2, table 6-4)."""
 TRANSPORT_CODECS = frozenset(("mpeg1video", "mpeg2video", "mpeg4", "libx264", "libx265", "h264_nvenc", "hevc_nvenc"))
@@ -157,6 +161,10 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
             options["profile"] = profile
         if source.look.field_order in INTERLACED and options.get("profile") != "baseline":
             options["x264-params"] = f"{INTERLACED[source.look.field_order]}=1"
+    if name in HDR_OPTIONS and (light := _light(name, source.look)):
+        options[HDR_OPTIONS[name][0]] = ":".join(filter(None, (options.get(HDR_OPTIONS[name][0]), light)))
+    elif source.look.mastering is not None or source.look.light is not None:
+        log.warning("%s: the encoder %s cannot say of what light its HDR is; players will guess", source.path, name)
     if name == "prores_ks" and source.look.profile in PRORES_PROFILES:
         options["profile"] = PRORES_PROFILES[source.look.profile]
     if container_format == "avi":  # it has no times of display, so pictures must come in their order
@@ -213,6 +221,21 @@ def _quality(name: str, config: RunConfig) -> tuple[dict[str, str], float | None
     if name == "ffv1":
         options |= {"level": "3", "slicecrc": "1"}
     return options, quantiser
+
+
+def _light(name: str, look: Look) -> str:
+    """What an encoder is told of the light of HDR; x264 and x265 count in 1/50000 and 1/10000 cd/m2."""
+    _, screen, greatest = HDR_OPTIONS[name]
+    said = []
+    if look.mastering is not None:
+        units = [1] * 10 if name == "libsvtav1" else [50000] * 8 + [10000] * 2
+        values = [f"{float(v * u):g}" if u == 1 else str(round(v * u))
+                  for v, u in zip(look.mastering, units, strict=True)]
+        rx, ry, gx, gy, bx, by, wx, wy, least, most = values
+        said.append(f"{screen}=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({most},{least})")
+    if look.light is not None:
+        said.append(f"{greatest}={look.light[0]},{look.light[1]}")
+    return ":".join(said)
 
 
 def _pixel_format(name: str, source: VideoIndex) -> str:

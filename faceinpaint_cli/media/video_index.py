@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +42,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Look:
-    """What an encoder must be told so that pictures look as before; tags as the library numbers them."""
+    """What an encoder must be told so that pictures look as before; tags as the library numbers them.
+
+    `mastering`: the screen that HDR was graded on, as SMPTE ST 2086 has it: x and y of red, green, blue and white,
+    least and greatest light in cd/m2. `light`: MaxCLL and MaxFALL (CTA-861), in cd/m2.
+    """
 
     pixel_format: str
     aspect: Fraction | None
@@ -51,6 +56,8 @@ class Look:
     colorspace: int
     field_order: int
     profile: str | None
+    mastering: tuple[Fraction, ...] | None
+    light: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -297,7 +304,25 @@ def _look(stream: av.VideoStream, frame: av.VideoFrame | None) -> Look:
         aspect=stream.sample_aspect_ratio, color_range=int(context.color_range),
         color_primaries=int(context.color_primaries), color_trc=int(context.color_trc),
         colorspace=int(context.colorspace), field_order=int(context.field_order), profile=context.profile,
+        mastering=mastering_of(frame), light=light_of(frame),
     )
+
+
+def mastering_of(frame: av.VideoFrame | None) -> tuple[Fraction, ...] | None:
+    """`Look.mastering` of a frame, None where it is not said in full."""
+    data = None if frame is None else frame.side_data.get("MASTERING_DISPLAY_METADATA")
+    if data is None:
+        return None
+    *values, has_primaries, has_light = struct.unpack("=22i", bytes(data))
+    if not (has_primaries and has_light and all(values[1::2])):
+        return None
+    return tuple(Fraction(a, b) for a, b in zip(values[::2], values[1::2], strict=True))
+
+
+def light_of(frame: av.VideoFrame | None) -> tuple[int, int] | None:
+    """`Look.light` of a frame."""
+    data = None if frame is None else frame.side_data.get("CONTENT_LIGHT_LEVEL")
+    return None if data is None else struct.unpack("=2I", bytes(data))
 
 
 def _first_frame(container: av.container.InputContainer, stream: av.VideoStream) -> av.VideoFrame | None:
