@@ -21,7 +21,7 @@ import numpy as np
 from faceinpaint_cli import inpaint_video, metrics
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.media.optical_flow import flow
-from faceinpaint_cli.media.video_index import open_video
+from faceinpaint_cli.media.video_index import location, open_video
 from faceinpaint_cli.pipeline.stages import Stages
 
 KINDS = ("crossing", "standing", "sticking")
@@ -37,7 +37,7 @@ def read(path: Path, frames: int) -> list[np.ndarray]:
 
 
 def write(path: Path, frames: list[np.ndarray]) -> None:
-    with av.open(str(path), "w") as out:
+    with av.open(location(path), "w") as out:
         video: av.VideoStream = out.add_stream("ffv1", rate=25)  # type: ignore[assignment]
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = "yuv420p"

@@ -54,7 +54,7 @@ SPOILS = {
     "a copied frame differs": (lambda p, kind, n: other_bytes(p) if kind == "video" and n == 20 else p,
                                "decode to other samples"),
     "sound is missing": (lambda p, kind, n: None if kind == "audio" and n > 40 else p, "instead of 46"),
-    "sound is late": (lambda p, kind, n: later(p, 4800) if kind == "audio" else p, "packets at another time"),
+    "sound is late": (lambda p, kind, n: later(p, 4800) if kind == "audio" else p, "all packets +0.099 s"),
     "sound differs": (lambda p, kind, n: other_bytes(p) if kind == "audio" and n == 5 else p, "bytes of its packets"),
 }
 
@@ -105,6 +105,38 @@ def test_damaged_sources_may_be_cut_differently(tmp_path):
     assert not found.problems and "packets instead of" in found.notes[0]
 
 
+def cut_anew(source: Path, target: Path, start: int = 0, stop: int | None = None, late: int = 0) -> Path:
+    """The same pictures, and samples `start` to `stop` of the sound (PCM of two bytes), in packets of another size."""
+    with av.open(str(source)) as a, av.open(str(target), "w") as b:
+        streams = {s.index: b.add_stream_from_template(s, opaque=True) for s in a.streams}
+        samples = b""
+        for packet in a.demux():
+            if packet.size and packet.stream_index == 1:
+                samples += bytes(packet)
+            elif packet.size:
+                packet.stream = streams[0]
+                b.mux(packet)
+        samples = samples[2 * start : None if stop is None else 2 * stop]
+        for at in range(0, len(samples), 700):
+            packet = av.Packet(samples[at : at + 700])
+            packet.pts = packet.dts = at // 2 + late
+            packet.duration, packet.time_base, packet.stream = packet.size // 2, Fraction(1, 48000), streams[1]
+            b.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({}, None), ({"stop": 40000}, "the bytes of its packets changed"), ({"late": 4800}, "all packets +0.100 s"),
+])
+def test_samples_may_be_cut_into_other_packets(change, said, tmp_path):
+    source = index_video(make_clip(tmp_path / "a.mov", audio="pcm_s16le"))
+    output = cut_anew(source.path, tmp_path / "b.mov", **change)
+    with av.open(str(source.path)) as a, av.open(str(output)) as b:
+        assert sum(1 for _ in a.demux(a.streams[1])) != sum(1 for _ in b.demux(b.streams[1]))
+    found = audit(source, output, RenderPlan.full(source), Written(frames=list(range(24)), copied=[1]))
+    assert found.problems == [] if said is None else any(said in p for p in found.problems), found.problems
+
+
 def test_plan_says_why_it_is_full(tmp_path):
     from faceinpaint_cli.config import RunConfig
     from faceinpaint_cli.media.encoders import choose_encoder
@@ -112,8 +144,9 @@ def test_plan_says_why_it_is_full(tmp_path):
     source = index_video(make_clip(tmp_path / "a.mp4"))
     encoder = choose_encoder(RunConfig(), source, "mp4", tmp_path / "b.mp4")
     assert encoder.name == "libx264" and encoder.pixel_format == "yuv420p"
-    one = plan_render(source, [False, True, False], encoder, True)
+    one = plan_render(source, [False, True, False], encoder, "mp4", True)
     assert one.smart and one.segments == ((8, 16),) and [g.frames for g in one.copied] == [(0, 8), (16, 24)]
-    assert plan_render(source, [True] * 3, encoder, True).why_full == "every group of frames changes"
-    assert plan_render(source, [False, True, False], encoder, False).why_full == ""
-    assert "codec changes" in plan_render(source, [False, True, False], replace(encoder, codec="ffv1"), True).why_full
+    assert plan_render(source, [True] * 3, encoder, "mp4", True).why_full == "every group of frames changes"
+    assert plan_render(source, [False, True, False], encoder, "mp4", False).why_full == ""
+    other = replace(encoder, codec="ffv1")
+    assert "codec changes" in plan_render(source, [False, True, False], other, "mp4", True).why_full

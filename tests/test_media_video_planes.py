@@ -115,5 +115,15 @@ def test_formats_that_cannot_be_pasted_are_known():
 def test_conform_loses_nothing_where_only_the_packing_differs(pixel_format):
     target = {"nv12": "yuv420p", "yuyv422": "yuv422p", "p010le": "yuv420p10le"}[pixel_format]
     frame = frame_of(target)
-    packed = planes.conform(frame, pixel_format)
-    assert same_samples(planes.conform(packed, target), frame)
+    packed = planes.conform(frame, pixel_format, 2, 0)
+    assert same_samples(planes.conform(packed, target, 2, 0), frame)
+
+
+@pytest.mark.parametrize("target", [("yuv444p", 1, 1), ("yuv444p", 5, 2), ("yuvj444p", 9, 2), ("yuv444p10le", 2, 0),
+                                    ("gbrp", 0, 2), ("bgr0", 2, 0)])
+@pytest.mark.parametrize("start", [("yuv444p", 5, 1), ("yuv444p", 1, 2), ("yuvj444p", 9, 2), ("gbrp", 0, 2)])
+def test_conform_keeps_colours_whatever_the_tags(start, target):
+    frame = planes.conform(av.VideoFrame.from_ndarray(np.full((16, 16, 3), (200, 40, 90), np.uint8)), *start)
+    frame = planes.conform(frame, *target)
+    rgb = ToRgb()(frame)
+    assert np.abs(rgb / (257 if rgb.dtype == np.uint16 else 1) - (200, 40, 90)).max() <= 3

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from media_factory import Clip, make_clip, make_mask_video, masks_for, read_back, video_packets
@@ -16,7 +17,10 @@ from media_factory import Clip, make_clip, make_mask_video, masks_for, read_back
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import FaceInpaintError
 from faceinpaint_cli.media.audit import audit
+from faceinpaint_cli.media.mov_boxes import sample_kinds
+from faceinpaint_cli.media.planes import ToRgb
 from faceinpaint_cli.media.video_index import index_video
+from faceinpaint_cli.media.video_reader import with_data
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.pipeline.video import repair_video
 from faceinpaint_cli.types import Job, JobResult
@@ -162,6 +166,76 @@ def test_lossless_codec_is_bit_exact_outside_the_mask(kind, tmp_path):
         assert_same_file_around(source, output, b.times[0] - a.times[0], 0.0011)
 
 
+H264_709_FULL = {"colour": (1, 1, 1, 2), "pixel_format": "yuv420p"}
+COLOURS = {
+    "RGB stays RGB": ("a.mkv", {"codec": "libx264rgb", "pixel_format": "rgb24"}, ".mkv", None, None),
+    "RGB to h264": ("a.mov", {"codec": "png", "pixel_format": "rgb24"}, ".mkv", "libx264", "pictures become yuv444p"),
+    "RGB h264 to h264": ("a.mkv", {"codec": "libx264rgb", "pixel_format": "rgb24"}, ".mkv", "libx264", "yuv444p"),
+    "h264 to RGB h264": ("a.mp4", {"colour": (1, 1, 1, 1)}, ".mkv", "libx264rgb", "pictures become"),
+    "h264 to png": ("a.mp4", {}, ".mov", "png", "pictures become rgb24"),
+    "h264 to qtrle": ("a.mp4", {}, ".mov", "qtrle", "pictures become rgb24"),
+    "limited to motion jpeg": ("a.mp4", {"colour": (1, 1, 1, 1)}, ".mkv", "mjpeg", None),
+    "full to h264": ("a.mp4", H264_709_FULL, ".mkv", "libx264", None),
+    "full to ffv1": ("a.mp4", H264_709_FULL, ".mkv", "ffv1", None),
+    "full to ffv1 in avi": ("a.mp4", {"colour": (5, 5, 5, 2)}, ".avi", "ffv1", "they become limited"),
+    "full to prores": ("a.mp4", H264_709_FULL, ".mov", "prores", "they become limited"),
+    "full to v210": ("a.mp4", H264_709_FULL, ".mov", "v210", "they become limited"),
+    "full to mpeg-2": ("a.mp4", H264_709_FULL, ".ts", "mpeg2video", "they become limited"),
+    "full to vp8": ("a.mp4", {**H264_709_FULL, "audio": None}, ".webm", "libvpx", "they become limited"),
+}
+
+
+@pytest.mark.parametrize("kind", COLOURS)
+def test_colours_stay_the_same_in_another_format(kind, tmp_path, caplog):
+    name, changes, suffix, codec, said = COLOURS[kind]
+    source, output = make_clip(tmp_path / name, frames=8, options={"qp": "4"}, **changes), tmp_path / f"out{suffix}"
+    result = run(source, output, [2], codec=codec)
+    assert result.audit["ok"], result.audit
+    assert said in caplog.text if said else "become" not in caplog.text, caplog.text
+    away = cv2.blur(rgb_of(source, 6) - rgb_of(output, 6), (16, 16))
+    assert np.abs(away).mean() < 2.5, np.abs(away).mean((0, 1))
+
+
+AVI = {
+    "reordered mpeg-4": ("a.avi", {"codec": "mpeg4", "options": {"bf": "2"}}, ".avi", {}),
+    "reordered h264": ("a.avi", {"options": {"bf": "2"}}, ".avi", {}),
+    "h264 in order": ("a.avi", {"options": {"bf": "0"}}, ".avi", {"render": "full"}),
+    "h264 in order, copied groups": ("a.avi", {"options": {"bf": "0"}}, ".avi", {}),
+    "reordered, to Matroska": ("a.avi", {"options": {"bf": "2"}}, ".mkv", {}),
+    "from mp4": ("a.mp4", {"options": {"bf": "2"}}, ".avi", {"codec": "libx264"}),
+    "from mp4, lossless": ("a.mp4", {"options": {"bf": "2"}}, ".avi", {"codec": "utvideo"}),
+}
+
+
+@pytest.mark.parametrize("kind", AVI)
+def test_in_avi_the_place_of_a_frame_is_its_time(kind, tmp_path):
+    name, changes, suffix, settings = AVI[kind]
+    source = make_clip(tmp_path / name, audio="libmp3lame" if name.endswith("avi") else "aac", **changes)
+    output = tmp_path / f"out{suffix}"
+    result = run(source, output, preset="ultrafast" if settings.get("codec") != "utvideo" else None, **settings)
+    assert result.audit["ok"], result.audit
+    if suffix == ".avi":
+        assert places(output) == (places(source) if name.endswith("avi") else [Fraction(i, 25) for i in range(24)])
+    a, b = read_back(source), read_back(output)
+    assert a.packets == b.packets
+    for number in set(range(24)) - set(DAMAGED):
+        assert np.abs(a.planes[number][0].astype(int) - b.planes[number][0]).mean() < 3
+
+
+def places(path: Path) -> list[Fraction]:
+    """Seconds at which the packets of a video are decoded."""
+    with av.open(str(path)) as container:
+        return [p.dts * p.time_base for p in container.demux(container.streams.video[0]) if p.size]
+
+
+def rgb_of(path: Path, number: int) -> np.ndarray:
+    """HWC float, 0 to 255, as the tags of the file say."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(container.streams.video[0]))
+    rgb = ToRgb()(frames[number])
+    return rgb / (257.0 if rgb.dtype == np.uint16 else 1.0)
+
+
 def test_nothing_marked_copies_the_file(tmp_path):
     source = make_clip(tmp_path / "a.mp4", chapters=True)
     result = run(source, tmp_path / "out.mp4", ())
@@ -194,6 +268,98 @@ def test_rotated_video_takes_upright_masks(tmp_path):
         assert wrong.any() == (number in DAMAGED)
 
 
+def test_time_code_and_the_keys_of_a_phone_stay(tmp_path):
+    keys = {"com.apple.quicktime.make": "Apple", "com.apple.quicktime.location.ISO6709": "+48.1+011.5+520/",
+            "title": "a title", "creation_time": "2024-05-01T10:00:00.000000Z"}
+    source = make_clip(tmp_path / "a.mov", codec="prores_ks", pixel_format="yuv422p10le", audio=None,
+                       metadata={**keys, "timecode": "10:00:00:00"}, muxer={"movflags": "use_metadata_tags"})
+    output = tmp_path / "out.mov"
+    assert run(source, output).audit["render"] == "smart"
+    run(output, tmp_path / "again.mov", render="full")
+    for path in (output, tmp_path / "again.mov"):
+        with av.open(str(path)) as container:
+            found = {k: v.split(";")[0] for k, v in container.metadata.items()}
+            assert keys.items() <= found.items()
+            assert [s.metadata["timecode"] for s in container.streams] == ["10:00:00:00"] * 2
+
+
+@pytest.mark.parametrize(("kind", "suffix", "kept"), [("gpmd", ".mp4", True), ("gpmd", ".mkv", False),
+                                                      ("mebx", ".mp4", False)])
+def test_tracks_of_a_camera_are_copied_or_named(kind, suffix, kept, tmp_path, caplog):
+    """A track of text, made into one of telemetry: the library knows no encoder for those."""
+    source, output = make_clip(tmp_path / "a.mp4", chapters=True), tmp_path / f"out{suffix}"
+    with av.open(str(source)) as a, av.open(str(tmp_path / "b.mp4"), "w") as b:
+        b.set_chapters(a.chapters())
+        streams = [b.add_stream_from_template(s, opaque=True) for s in a.streams if s.type != "data"]
+        streams.append(b.add_data_stream("bin_data"))
+        for packet in (p for p in a.demux(*(a.streams[i] for i in (0, 1))) if p.size):
+            packet.stream = streams[packet.stream_index]
+            b.mux(packet)
+        for number in range(3):
+            packet = av.Packet(b"DEVC%d" % number)
+            packet.pts = packet.dts = number * 300
+            packet.duration, packet.time_base, packet.stream = 300, Fraction(1, 1000), streams[2]
+            b.mux(packet)
+    source = tmp_path / "c.mp4"
+    source.write_bytes((tmp_path / "b.mp4").read_bytes().replace(b"gpmd", kind.encode()))
+    assert kind in sample_kinds(source).values() and "text" in sample_kinds(source).values()
+    result = run(source, output)
+    telemetry = [p for p in read_back(output).packets.values() if p[0] == b"DEVC0"]
+    assert telemetry == ([[b"DEVC0", b"DEVC1", b"DEVC2"]] if kept else [])
+    left = result.audit.get("left_out", [])
+    assert (not left) if kept else (len(left) == 1 and kind in left[0]), left
+
+
+def test_sound_of_a_few_samples_is_copied(tmp_path):
+    whole, source = make_clip(tmp_path / "whole.mp4"), tmp_path / "a.mp4"
+    with av.open(str(whole)) as a, av.open(str(source), "w", options={"movie_timescale": "48000"}) as b:
+        streams = [b.add_stream_from_template(s, opaque=True) for s in a.streams]
+        sounds = 0
+        for packet in (p for p in a.demux() if p.size):
+            if packet.stream_index == 1:
+                sounds += 1
+                packet.duration = 5 if sounds == 2 else packet.duration
+            if sounds <= 2 or packet.stream_index == 0:
+                packet.stream = streams[packet.stream_index]
+                b.mux(packet)
+    assert len(read_back(source).packets[1]) == 2
+    assert run(source, tmp_path / "out.mp4").audit["ok"]
+    assert_same_file_around(source, tmp_path / "out.mp4")
+
+
+def test_captions_of_filled_frames_stay(tmp_path):
+    """As ATSC A/53 puts them: a message of registered user data before each picture."""
+    whole, source, output = make_clip(tmp_path / "whole.mp4"), tmp_path / "a.mp4", tmp_path / "out.mp4"
+    message = bytes.fromhex("b5 0031 47413934 03 c1 ff fc 9425 ff")
+    unit = bytes([6, 4, len(message)]) + message + b"\x80"
+    with av.open(str(whole)) as a, av.open(str(source), "w") as b:
+        stream = b.add_stream_from_template(a.streams.video[0], opaque=True)
+        for packet in (p for p in a.demux(a.streams.video[0]) if p.size):
+            said = with_data(packet, len(unit).to_bytes(4, "big") + unit + bytes(packet))
+            said.stream = stream
+            b.mux(said)
+    run(source, output)
+    assert outside(source, output, ())[0]
+    with av.open(str(output)) as container:
+        captions = [bytes(f.side_data["A53_CC"]) for f in container.decode(container.streams.video[0])]
+    assert captions == [bytes.fromhex("fc 9425")] * 24
+
+
+@pytest.mark.parametrize("codec", [None, "libx264", "libsvtav1"])
+def test_the_light_of_hdr_stays(codec, tmp_path):
+    screen = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,500)"
+    source = make_clip(tmp_path / "a.mp4", codec="libx265", pixel_format="yuv420p10le", colour=(9, 16, 9, 1),
+                       frames=8, options={"preset": "ultrafast",
+                                          "x265-params": f"log-level=none:master-display={screen}:max-cll=1000,400"})
+    look = index_video(source).look
+    assert look.light == (1000, 400) and look.mastering is not None and look.mastering[8:] == (Fraction(1, 20), 1000)
+    result = run(source, tmp_path / "out.mp4", [2], codec=codec, render="full")
+    assert not result.audit["notes"], result.audit
+    after = index_video(tmp_path / "out.mp4").look
+    assert after.light == look.light and after.mastering is not None
+    assert max(abs(a - b) for a, b in zip(after.mastering, look.mastering, strict=True)) < 0.001
+
+
 def test_mask_by_colour_looks_at_the_pictures(tmp_path):
     source, output = make_clip(tmp_path / "a.mkv", codec="ffv1", pixel_format="bgr0", audio=None), tmp_path / "out.mkv"
     result = run(source, output, mask_color="#ad5b54", mask_tolerance=12)
@@ -204,6 +370,21 @@ def test_one_frame(tmp_path):
     source, output = make_clip(tmp_path / "a.mp4", frames=1, audio=None), tmp_path / "out.mp4"
     assert run(source, output, [0]).frames == 1
     assert len(read_back(output).times) == 1
+
+
+@pytest.mark.parametrize("name", ["Film: one", "映" * 82])
+def test_any_name_that_a_file_can_have(name, tmp_path, monkeypatch):
+    made = make_clip(tmp_path / "a.mp4")
+    source, output = made.rename(tmp_path / f"{name}.mp4"), tmp_path / "out" / f"{name}.mp4"
+    masks = make_mask_video(tmp_path / "m.mkv", masks_for(24, (96, 80), DAMAGED)).rename(tmp_path / "m: m.mkv")
+    output.parent.mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = {"method": "telea", "mask": masks.name, "preview": name.isascii()}
+    for relative in (output.relative_to(tmp_path), Path(f"{name[:-1]}.mkv")):
+        config = RunConfig(**settings)
+        repair_video(Job(Path(source.name), relative, "video", Path(source.name)), config, Stages(config), None)
+        assert len(read_back(tmp_path / relative).times) == 24
+    assert names(output.parent) == {output.name} | ({f"{name}.preview.mp4"} if name.isascii() else set())
 
 
 def test_progress_counts_what_is_encoded(tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 from faceinpaint_bench.sources import bundled_samples
 from faceinpaint_cli.errors import DataError, FaceInpaintError, UsageError
 from faceinpaint_cli.media.planes import ToRgb
+from faceinpaint_cli.media.video_index import location
 from faceinpaint_cli.synthesis.bitstream import BRANCHES, Corruption
 from faceinpaint_cli.synthesis.truemask import frames_in_time
 
@@ -90,7 +91,7 @@ def choose(names: tuple[str, ...], known: Mapping[str, object], flag: str, defau
 
 def encode(source: Path, codec: str, target: Path, frames: int | None = None) -> None:
     """Write the pictures of `source`, or the first `frames`, as `codec`, without sound."""
-    with av.open(str(source)) as container:
+    with av.open(location(source)) as container:
         if not container.streams.video:
             raise DataError(f"{source} has no video stream")
         stream = container.streams.video[0]
@@ -102,7 +103,7 @@ def encode(source: Path, codec: str, target: Path, frames: int | None = None) ->
         return
     layout = "yuvj420p" if how.encoder == "mjpeg" else "yuv420p"
     try:
-        with av.open(str(target), "w") as out:
+        with av.open(location(target), "w") as out:
             video: av.VideoStream = out.add_stream(how.encoder,  # type: ignore[assignment]
                                                    rate=rate, options=dict(how.options))
             video.width, video.height, video.pix_fmt = width & ~1, height & ~1, layout

@@ -24,6 +24,7 @@ from faceinpaint_bench.methods import SANITY, Method, build_methods
 from faceinpaint_bench.protocols import Cases
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.media.planes import ToRgb
+from faceinpaint_cli.media.video_index import location
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.pipeline.video import repair_video
 from faceinpaint_cli.types import Job
@@ -112,7 +113,7 @@ def _stage_rows(clip: Path, config: BenchConfig) -> list[dict[str, Any]]:
 
 def _whole_rows(clip: Path, config: BenchConfig) -> list[dict[str, Any]]:
     """Whole runs with a box over the middle of every frame, each in a process of its own, for its memory."""
-    with av.open(str(clip)) as container:
+    with av.open(location(clip)) as container:
         stream = container.streams.video[0]
         box = (f"{stream.width // 4},{stream.height // 4},{stream.width // 2},{stream.height // 2}",)
     rows = []
@@ -134,15 +135,15 @@ def timed_run(clip: Path, target: Path, settings: RunConfig) -> tuple[float, int
 
 
 def _decoded(path: Path) -> Iterator[av.VideoFrame]:
-    with av.open(str(path)) as container:
+    with av.open(location(path)) as container:
         container.streams.video[0].thread_type = "FRAME"
         yield from container.decode(video=0)
 
 
 def _encode(frames: Iterable[av.VideoFrame], like: Path, target: Path) -> None:
-    with av.open(str(like)) as container:
+    with av.open(location(like)) as container:
         rate = container.streams.video[0].average_rate or Fraction(25)
-    with av.open(str(target), "w") as out:
+    with av.open(location(target), "w") as out:
         video: Any = None
         for number, frame in enumerate(frames):
             if video is None:

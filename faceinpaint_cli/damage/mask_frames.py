@@ -15,6 +15,7 @@ from faceinpaint_cli.errors import InputError, MaskError
 from faceinpaint_cli.media.discover import kind_of
 from faceinpaint_cli.media.image_samples import grey_of
 from faceinpaint_cli.media.images import read_image
+from faceinpaint_cli.media.video_index import location
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class MaskVideo:
 
     def _decode(self) -> Generator[av.VideoFrame, None, None]:
         try:
-            with av.open(str(self._path)) as container:
+            with av.open(location(self._path)) as container:
                 if not container.streams.video:
                     raise MaskError(f"mask {self._path} has no video stream")
                 container.streams.video[0].thread_type = "FRAME"

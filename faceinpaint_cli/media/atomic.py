@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 
 from faceinpaint_cli.errors import OutputError
@@ -56,6 +57,16 @@ def scratch_beside(target: Path, suffix: str) -> Iterator[Path]:
         _remove(temporary)
 
 
+def hidden_beside(target: Path, name: str, tail: str) -> Path:
+    """`.NAMETAIL` in the folder of `target`; a name that is too long for that is cut, and told apart by a digest."""
+    room = _NAME_BYTES - 1 - len(os.fsencode(tail))
+    whole = os.fsencode(name)
+    if len(whole) > room:
+        tail = f".{blake2b(whole, digest_size=4).hexdigest()}{tail}"
+        name = whole[: room - 9].decode(errors="ignore")
+    return target.with_name(f".{name}{tail}")
+
+
 def is_temporary(path: Path) -> bool:
     """Whether `path` is named as `atomic_path` names its files (a killed run may leave one behind)."""
     return path.name.startswith(".") and TEMPORARY_MARK in path.name
@@ -64,9 +75,7 @@ def is_temporary(path: Path) -> bool:
 def _create_beside(target: Path) -> Path:
     if target.is_dir():
         raise OutputError(f"cannot write {target}: a folder of that name exists; write it elsewhere")
-    tail = f"{TEMPORARY_MARK}{secrets.token_hex(4)}.tmp{target.suffix}"
-    stem = os.fsencode(target.stem)[: _NAME_BYTES - 1 - len(os.fsencode(tail))]
-    temporary = target.parent / f".{stem.decode(errors='ignore')}{tail}"
+    temporary = hidden_beside(target, target.stem, f"{TEMPORARY_MARK}{secrets.token_hex(4)}.tmp{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not tempfile.mkstemp: its mode 0600 would stay on the output; this one follows the umask.

@@ -18,7 +18,16 @@ from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media import h264_nal, tolerant
 from faceinpaint_cli.media.planes import same_samples
 from faceinpaint_cli.media.smart_render import RenderPlan
-from faceinpaint_cli.media.video_index import NO_TIME, VideoIndex, nth_video, open_video
+from faceinpaint_cli.media.video_index import (
+    NO_TIME,
+    Look,
+    VideoIndex,
+    index_video,
+    light_of,
+    mastering_of,
+    nth_video,
+    open_video,
+)
 from faceinpaint_cli.media.video_reader import DecodeLog, read_frames, read_packets
 from faceinpaint_cli.media.video_writer import Written, is_cover
 
@@ -72,14 +81,25 @@ def audit(source: VideoIndex, output: Path, plan: RenderPlan | None, written: Wr
             video = nth_video(after, number)
             if not tolerance and video.time_base and video.time_base != source.time_base:
                 tolerance = video.time_base
-            shift = _compare_frames(source, after, video, plan, written, tolerance, found)
+            shift = _compare_frames(source, output, after, video, plan, written, tolerance, found)
     with open_video(source.path) as before, open_video(output) as after:
         _compare_packets(before, after, pairs, shift, tolerance, found, found.notes if damaged else found.problems)
     with open_video(source.path) as before, open_video(output) as after:
-        different = _facts_that_differ(source, before, after, number)
+        different = _facts_that_differ(source, before, after, number, written)
         same_kind &= nth_video(after, number).codec_context.codec.canonical_name == source.codec
     (found.problems if same_kind else found.notes).extend(different)
+    with open_video(output) as after:
+        frame = next(_decoded(after, nth_video(after, number), DecodeLog()), None)
+    if not _same_light(source.look, frame):
+        found.notes.append("what the video says of its light (HDR) is lost or another")
     return found
+
+
+def _same_light(look: Look, frame: av.VideoFrame | None) -> bool:
+    """Codecs round the values in ways of their own."""
+    a, b = look.mastering or (), mastering_of(frame) or ()
+    return look.light == light_of(frame) and len(a) == len(b) and all(
+        abs(x - y) <= Fraction(1, 1000) for x, y in zip(a, b, strict=True))
 
 
 def require(found: Findings, output: Path) -> None:
@@ -111,7 +131,7 @@ def _counterparts(before: av.container.InputContainer, after: av.container.Input
     return pairs
 
 
-def _compare_frames(source: VideoIndex, container: av.container.InputContainer, stream: av.VideoStream,
+def _compare_frames(source: VideoIndex, output: Path, container: av.container.InputContainer, stream: av.VideoStream,
                     plan: RenderPlan, written: Written, tolerance: Fraction, found: Findings) -> Fraction | None:
     """Returns by how many seconds the output starts later."""
     tolerant.configure(stream.codec_context, threads=True)
@@ -122,13 +142,15 @@ def _compare_frames(source: VideoIndex, container: av.container.InputContainer, 
     for span in copied:
         kept[slice(*span)] = True
     shift: Fraction | None = None
+    places = iter(index_video(output).shown.tolist()) if container.format.name == "avi" else None
     frames = late = different = 0
     for number, frame in zip_longest(written.frames, _decoded(container, stream, own)):
         frames += frame is not None
         if frame is None or number is None:
             continue
-        if frame.pts is not None:
-            away = frame.pts * (stream.time_base or Fraction(1)) - int(source.times[number]) * source.time_base
+        time = frame.pts if places is None else next(places, None)
+        if time is not None:
+            away = time * (stream.time_base or Fraction(1)) - int(source.shown[number]) * source.time_base
             shift = away if shift is None else shift
             late += abs(away - shift) > tolerance
         if kept[number]:
@@ -156,7 +178,8 @@ def _decoded(container: av.container.InputContainer, stream: av.VideoStream, log
 
 @dataclass
 class _Stream:
-    """Digest, number and times of a stream's packets."""
+    """Digest, number and times of a stream's packets; of PCM, whose samples every reader cuts as it likes, the times of
+    the first and after the last."""
 
     codec: str
     time_base: Fraction
@@ -167,6 +190,9 @@ class _Stream:
 
     def add(self, packet: av.Packet) -> None:
         self.digest.update(_payload(bytes(packet), self.codec, self.prefix))
+        if self.codec.startswith("pcm_") and self.times:
+            del self.times[1:]
+            packet.pts = None if packet.pts is None else packet.pts + packet.duration
         self.times.append(NO_TIME if packet.pts is None else packet.pts)
 
 
@@ -195,9 +221,12 @@ def _compare_packets(before: av.container.InputContainer, after: av.container.In
         exact = a.time_base == b.time_base
         x, y = x[given], y[given]
         away = (y - x) * float(a.time_base) if exact else y * float(b.time_base) - x * float(a.time_base)
-        limit = float(max(tolerance, Fraction(0) if exact else b.time_base)) * 1.5 + 1e-6
-        if (np.abs(away - float(shift)) > limit).any():
-            wrong.append(f"{name}: {int((np.abs(away - float(shift)) > limit).sum())} packets at another time")
+        limit = float(max(tolerance, Fraction(0) if exact else max(a.time_base, b.time_base))) * 1.5 + 1e-6
+        late = np.abs(away - float(shift)) > limit
+        if late.all():  # that no damage explains
+            found.problems.append(f"{name}: all packets {float(np.median(away)) - float(shift):+.3f} s from their time")
+        elif late.any():
+            wrong.append(f"{name}: {int(late.sum())} packets at another time")
     found.facts |= {"streams_copied": len(pairs), "streams_equal": equal}
 
 
@@ -228,14 +257,14 @@ def _payload(data: bytes, codec: str, prefix: int) -> bytes:
 
 
 def _facts_that_differ(source: VideoIndex, before: av.container.InputContainer, after: av.container.InputContainer,
-                       number: int) -> list[str]:
+                       number: int, written: Written) -> list[str]:
     """Names and values of what describes the video and is not the same in both files."""
     a, b = nth_video(before, source.stream), nth_video(after, number)
     different = []
     for name in ("width", "height", "color_range", "color_primaries", "color_trc", "colorspace"):
-        x, y = getattr(a.codec_context, name), getattr(b.codec_context, name)
+        x, y = written.tags.get(name, getattr(a.codec_context, name)), getattr(b.codec_context, name)
         # VP8's colours are told by its decoder, not by its container: said in so many words they are the same
-        if x != y and y != getattr(source.look, name, x):
+        if x != y and (name in written.tags or y != getattr(source.look, name, x)):
             different.append(f"{name} is {y} instead of {x}")
     x, y = a.sample_aspect_ratio or 1, b.sample_aspect_ratio or 1
     if x != y:

@@ -13,8 +13,16 @@ from av.codec.context import Flags
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import InputError, OutputError, UsageError
-from faceinpaint_cli.media.planes import FULL_RANGE, can_paste, depth
-from faceinpaint_cli.media.video_index import VideoIndex, reason
+from faceinpaint_cli.media.planes import (
+    FULL_RANGE,
+    LIMITED_RANGE,
+    UNTAGGED,
+    can_paste,
+    depth,
+    is_rgb,
+    takes_all_codes,
+)
+from faceinpaint_cli.media.video_index import Look, VideoIndex, reason
 
 log = logging.getLogger(__name__)
 
@@ -29,33 +37,50 @@ ENCODERS = {
 """The encoder of each codec that can be written again."""
 SUBSTITUTES = ("libx264", "libvpx-vp9", "libvpx", "mpeg4", "mpeg2video", "wmv2")
 """For a source whose codec cannot be written: the first that the container takes."""
-VISUALLY_LOSSLESS = {"libx264": 15.0, "libx265": 16.0, "libsvtav1": 18.0, "libvpx-vp9": 16.0, "libvpx": 6.0}
+VISUALLY_LOSSLESS = {"libx264": 15.0, "libx264rgb": 15.0, "libx265": 16.0, "libsvtav1": 18.0, "libvpx-vp9": 16.0,
+                     "libvpx": 6.0}
 """Constant rate factors at which a repaired picture cannot be told from what was handed to the encoder."""
 QUANTISED = frozenset(("mpeg4", "mpeg1video", "mpeg2video", "mjpeg", "flv", "h263", "wmv1", "wmv2", "msmpeg4",
                        "msmpeg4v2"))
 """Encoders whose quality is a fixed quantiser, 1 (best) to 31; --crf sets it."""
 FINEST_QUANTISER = 2.0
 QUANTISER_STEP = 118  # FF_QP2LAMBDA
-PRESETS = {"libx264": "medium", "libx265": "medium", "libsvtav1": "8"}
+PRESETS = {"libx264": "medium", "libx264rgb": "medium", "libx265": "medium", "libsvtav1": "8"}
 PRESET_OPTION = {"libvpx-vp9": "cpu-used", "libvpx": "cpu-used"}
 X264_PROFILES = {"Constrained Baseline": "baseline", "Baseline": "baseline", "Main": "main", "High": "high"}
 PRORES_PROFILES = {"Apple ProRes 422 Proxy": "proxy", "Apple ProRes 422 LT": "lt", "Apple ProRes 422": "standard",
                    "Apple ProRes 422 HQ": "hq", "Apple ProRes 4444": "4444", "Apple ProRes 4444 XQ": "4444xq"}
+HDR_OPTIONS = {"libx264": ("x264-params", "mastering-display", "cll"),
+               "libx265": ("x265-params", "master-display", "max-cll"),
+               "libsvtav1": ("svtav1-params", "mastering-display", "content-light")}
+"""Where an encoder is told of the screen that HDR was graded on, and of the greatest light."""
 MPEG_RATES = [Fraction(r) for r in (24, 25, 30, 50, 60)] + [Fraction(n * 1000, 1001) for n in (24, 30, 60)]
 """Rates that MPEG-1 and -2 headers can name (ISO/IEC 13818-2, table 6-4)."""
 TRANSPORT_CODECS = frozenset(("mpeg1video", "mpeg2video", "mpeg4", "libx264", "libx265", "h264_nvenc", "hevc_nvenc"))
 """What MPEG program and transport streams carry so that others can play it."""
+GBR = 0
+"""AVColorSpace of pictures that are RGB."""
+BT601_CODECS = frozenset(("mjpeg", "vp8"))
+"""Codecs whose decoders take BT.601 for granted, whatever a container says."""
+SAY_RANGE = frozenset(("h264", "hevc", "av1", "vp9", "dnxhd"))
+"""Codecs whose packets say whether samples are of full range."""
+LIMITED_CODECS = frozenset(("vp8", "mpeg1video", "mpeg2video", "prores"))
+"""Codecs whose decoders take limited range for granted, whatever a container says."""
+CONTAINERS_SAY_RANGE = frozenset(("matroska", "webm", "mp4", "ipod", "3gp", "3g2", "mxf"))
 INTERLACED = {2: "tff", 3: "bff", 4: "tff", 5: "bff"}
 """AVFieldOrder to the field that is shown first."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder with its settings; `rate` is only a label, frames are numbered and timed by the writer."""
+    """An encoder with its settings; `rate` is only a label, frames are numbered and timed by the writer. `colorspace`
+    and `color_range` (AVColorSpace, AVColorRange) tag what it is given."""
 
     name: str
     codec: str
     pixel_format: str
+    colorspace: int
+    color_range: int
     rate: Fraction
     options: dict[str, str] = field(default_factory=dict)
     quantiser: float | None = None
@@ -69,9 +94,8 @@ class Encoder:
         context.thread_type = "AUTO"
         if look.aspect:
             context.sample_aspect_ratio = look.aspect
-        context.color_range = FULL_RANGE if look.pixel_format.startswith("yuvj") else look.color_range
         context.color_primaries, context.color_trc = look.color_primaries, look.color_trc
-        context.colorspace = look.colorspace
+        context.colorspace, context.color_range = self.colorspace, self.color_range
         if look.field_order in INTERLACED:
             context.field_order = look.field_order
         if look.field_order in INTERLACED and self.name in ("libx264", "mpeg2video", "mpeg4"):
@@ -117,6 +141,8 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
                               "in .mkv, or another --codec")
     else:
         wanted = ENCODERS.get(source.codec)
+        if wanted == "libx264" and is_rgb(source.look.pixel_format) and fits("libx264rgb", container_format):
+            wanted = "libx264rgb"
         name = next((n for n in (wanted, *SUBSTITUTES) if n and fits(n, container_format)), "")
         if not name:
             raise OutputError(f"no encoder for {source.codec} fits into {output.name}; give an --output that ends in "
@@ -126,6 +152,7 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
                         output.suffix, name)
     pixel_format = _pixel_format(name, source)
     codec = av.codec.Codec(name, "w").canonical_name
+    colorspace, color_range = _colours(codec, pixel_format, source, container_format)
     options, quantiser = _quality(name, config)
     same_codec = codec == source.codec
     if name == "libx264":
@@ -134,6 +161,10 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
             options["profile"] = profile
         if source.look.field_order in INTERLACED and options.get("profile") != "baseline":
             options["x264-params"] = f"{INTERLACED[source.look.field_order]}=1"
+    if name in HDR_OPTIONS and (light := _light(name, source.look)):
+        options[HDR_OPTIONS[name][0]] = ":".join(filter(None, (options.get(HDR_OPTIONS[name][0]), light)))
+    elif source.look.mastering is not None or source.look.light is not None:
+        log.warning("%s: the encoder %s cannot say of what light its HDR is; players will guess", source.path, name)
     if name == "prores_ks" and source.look.profile in PRORES_PROFILES:
         options["profile"] = PRORES_PROFILES[source.look.profile]
     if container_format == "avi":  # it has no times of display, so pictures must come in their order
@@ -143,7 +174,7 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
         rate = min(MPEG_RATES, key=lambda r: abs(r - source.rate))
     elif rate.numerator > 60000 or rate.denominator > 60000:
         rate = rate.limit_denominator(1001)
-    return Encoder(name, codec, pixel_format, rate, options, quantiser)
+    return Encoder(name, codec, pixel_format, colorspace, color_range, rate, options, quantiser)
 
 
 def fits(encoder: str, container_format: str) -> bool:
@@ -192,6 +223,21 @@ def _quality(name: str, config: RunConfig) -> tuple[dict[str, str], float | None
     return options, quantiser
 
 
+def _light(name: str, look: Look) -> str:
+    """What an encoder is told of the light of HDR; x264 and x265 count in 1/50000 and 1/10000 cd/m2."""
+    _, screen, greatest = HDR_OPTIONS[name]
+    said = []
+    if look.mastering is not None:
+        units = [1] * 10 if name == "libsvtav1" else [50000] * 8 + [10000] * 2
+        values = [f"{float(v * u):g}" if u == 1 else str(round(v * u))
+                  for v, u in zip(look.mastering, units, strict=True)]
+        rx, ry, gx, gy, bx, by, wx, wy, least, most = values
+        said.append(f"{screen}=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({most},{least})")
+    if look.light is not None:
+        said.append(f"{greatest}={look.light[0]},{look.light[1]}")
+    return ":".join(said)
+
+
 def _pixel_format(name: str, source: VideoIndex) -> str:
     """The source's pixel format where the encoder has it, else the one that loses least."""
     own = source.look.pixel_format
@@ -207,10 +253,32 @@ def _pixel_format(name: str, source: VideoIndex) -> str:
     return best
 
 
+def _colours(codec: str, pixel_format: str, source: VideoIndex, container_format: str) -> tuple[int, int]:
+    """(AVColorSpace, AVColorRange) of what is written: those of the source, where the codec and the container can say
+    them, else those that a reader takes for granted."""
+    look = source.look
+    was_rgb = is_rgb(look.pixel_format)
+    if is_rgb(pixel_format):
+        return (look.colorspace, look.color_range) if was_rgb and codec == source.codec else (GBR, FULL_RANGE)
+    colorspace = UNTAGGED if was_rgb or codec in BT601_CODECS else look.colorspace
+    if codec == "mjpeg":
+        return colorspace, FULL_RANGE
+    if was_rgb:
+        return colorspace, LIMITED_RANGE
+    same_grey = pixel_format == look.pixel_format and pixel_format.startswith("gray")
+    if same_grey or not takes_all_codes(look.pixel_format, look.color_range):
+        return colorspace, look.color_range
+    if codec in SAY_RANGE or (container_format in CONTAINERS_SAY_RANGE and codec not in LIMITED_CODECS):
+        return colorspace, FULL_RANGE
+    log.warning("%s: %s in %s cannot say that its pictures are of full range; they become limited", source.path, codec,
+                container_format)
+    return colorspace, LIMITED_RANGE
+
+
 def _shape(pixel_format: str) -> tuple[bool, bool, int, int, int]:
     """(is RGB, has alpha, bits, log2 of pixels a chroma sample, components)."""
     f = av.VideoFormat(pixel_format, 16, 16)
-    rgb = f.is_rgb or f.has_palette
+    rgb = is_rgb(pixel_format)
     area = 0 if rgb else (16 * 16 // (f.chroma_width() * f.chroma_height())).bit_length()
     return rgb, any(c.is_alpha for c in f.components), depth(pixel_format), area, len(f.components)
 
@@ -218,6 +286,6 @@ def _shape(pixel_format: str) -> tuple[bool, bool, int, int, int]:
 def _loss(own: tuple[bool, bool, int, int, int], other: tuple[bool, bool, int, int, int]) -> tuple[int, int]:
     """(what is lost, what is carried in vain) when pictures change their format."""
     lost = (8 * (own[0] != other[0]) + 2 * (own[1] and not other[1]) + max(0, own[2] - other[2])
-            + 2 * max(0, other[3] - own[3]) + 8 * (other[4] < 3 <= own[4]))
+            + 2 * max(0, other[3] - own[3]) + 64 * (other[4] < 3 <= own[4]))
     vain = (other[1] and not own[1]) + max(0, other[2] - own[2]) + max(0, own[3] - other[3])
     return lost, vain

@@ -13,7 +13,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+LIMITED_RANGE, FULL_RANGE = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
 LUMA_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087),
                 9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
 """(Kr, Kb) by AVColorSpace (ITU-T H.273, table 4)."""
@@ -47,16 +47,32 @@ def depth(pixel_format: str) -> int:
     return max(c.bits for c in av.VideoFormat(pixel_format, 16, 16).components)
 
 
+def is_rgb(pixel_format: str) -> bool:
+    f = av.VideoFormat(pixel_format, 16, 16)
+    return f.is_rgb or f.has_palette
+
+
+def known_matrix(colorspace: int) -> int:
+    """An AVColorSpace, or BT.601 where it is none that is known here."""
+    return int(colorspace) if int(colorspace) in LUMA_WEIGHTS else UNTAGGED
+
+
 def matrix_of(frame: av.VideoFrame) -> int:
     """The frame's AVColorSpace, or BT.601 where it names none that is known here."""
-    return int(frame.colorspace) if int(frame.colorspace) in LUMA_WEIGHTS else UNTAGGED
+    return known_matrix(frame.colorspace)
+
+
+def takes_all_codes(pixel_format: str, color_range: int) -> bool:
+    """Whether samples of this format and AVColorRange are of full range."""
+    return color_range == FULL_RANGE or pixel_format.startswith(("yuvj", "gray", "ya")) or is_rgb(pixel_format)
 
 
 def is_full_range(frame: av.VideoFrame) -> bool:
-    name = frame.format.name
-    return int(frame.color_range) == FULL_RANGE or name.startswith(("yuvj", "gray", "ya"))
+    return takes_all_codes(frame.format.name, int(frame.color_range))
 
 
+SAID_WITH_A_FRAME = frozenset(("A53_CC", "AFD", "S12M_TIMECODE", "DYNAMIC_HDR_PLUS"))
+"""What encoders write of what stands beside a frame: captions, the part to be shown, time code, tone curves."""
 GRID = 4
 """The coarsest chroma has one sample for 4 x 4 pixels (yuv410p)."""
 
@@ -112,7 +128,10 @@ def copy_frame(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> av.
     """A frame of its own memory: the decoder still needs that of the one it gave. With `size` (width, height) only
     its upper left part."""
     width, height = size or (frame.width, frame.height)
-    copy = av.VideoFrame(width, height, frame.format.name)
+    if size is None and any(data.type.name in SAID_WITH_A_FRAME for data in frame.side_data):
+        copy = frame.reformat(format="gray").reformat(format=frame.format.name)  # the only way to take them along
+    else:
+        copy = av.VideoFrame(width, height, frame.format.name)
     dtype = np.uint16 if _wide(frame) else np.uint8
     for i in range(len(frame.planes)):
         target = plane_array(copy, i, dtype)
@@ -133,13 +152,17 @@ def same_samples(a: av.VideoFrame, b: av.VideoFrame) -> bool:
     return all(np.array_equal(plane_array(a, i, dtype), plane_array(b, i, dtype)) for i in range(len(a.planes)))
 
 
-def conform(frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
-    """The frame in another pixel format, of the same matrix and range."""
-    if frame.format.name == pixel_format:
+def conform(frame: av.VideoFrame, pixel_format: str, colorspace: int, color_range: int) -> av.VideoFrame:
+    """The frame in another pixel format, of samples as these tags (AVColorSpace, AVColorRange) say."""
+    matrix, full = known_matrix(colorspace), takes_all_codes(pixel_format, color_range)
+    same = is_rgb(pixel_format) or (LUMA_WEIGHTS[matrix] == LUMA_WEIGHTS[matrix_of(frame)]
+                                    and full == is_full_range(frame))
+    if frame.format.name == pixel_format and same:
         return frame
-    span = 2 if is_full_range(frame) else 1
-    return frame.reformat(format=pixel_format, src_colorspace=matrix_of(frame), dst_colorspace=matrix_of(frame),
-                          src_color_range=span, dst_color_range=span)
+    converted = frame.reformat(format=pixel_format, src_colorspace=matrix_of(frame), dst_colorspace=matrix,
+                               src_color_range=2 if is_full_range(frame) else 1, dst_color_range=2 if full else 1)
+    converted.colorspace, converted.color_range = colorspace, color_range
+    return converted
 
 
 def _padded(frame: av.VideoFrame) -> av.VideoFrame:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from faceinpaint_cli.errors import OutputError
-from faceinpaint_cli.media.atomic import atomic_path
+from faceinpaint_cli.media.atomic import atomic_path, hidden_beside
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class SegmentStore:
     """
 
     def __init__(self, output: Path, key: dict[str, Any], keep: bool) -> None:
-        self.folder = output.with_name(f".{output.name}.faceinpaint-segments")
+        self.folder = hidden_beside(output, output.name, ".faceinpaint-segments")
         self._key = {"version": VERSION, **key}
         self._keep = keep
         self.facts: dict[int, SegmentFacts] = {}

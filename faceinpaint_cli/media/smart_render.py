@@ -37,9 +37,10 @@ class RenderPlan:
         return cls(False, _segments([(0, source.frames)]), (), why)
 
 
-def plan_render(source: VideoIndex, changed: Sequence[bool], encoder: Encoder, wish_smart: bool) -> RenderPlan:
+def plan_render(source: VideoIndex, changed: Sequence[bool], encoder: Encoder, container_format: str,
+                wish_smart: bool) -> RenderPlan:
     """`changed` says for each group of the source whether a frame of it changes."""
-    why = "" if not wish_smart else _why_not(source, changed, encoder)
+    why = "" if not wish_smart else _why_not(source, changed, encoder, container_format)
     if not wish_smart or why:
         return RenderPlan.full(source, why)
     again = [g.frames for g, c in zip(source.groups, changed, strict=True) if c]
@@ -164,7 +165,7 @@ def _hevc_sets(record: bytes, prefix: int) -> list[bytes]:
     return [unit for unit in sets if _hevc_type(unit) in HEVC_SETS]
 
 
-def _why_not(source: VideoIndex, changed: Sequence[bool], encoder: Encoder) -> str:
+def _why_not(source: VideoIndex, changed: Sequence[bool], encoder: Encoder, container_format: str) -> str:
     if encoder.codec != source.codec:
         return f"the codec changes from {source.codec} to {encoder.codec}"
     if source.codec not in SELF_CONTAINED:
@@ -173,6 +174,8 @@ def _why_not(source: VideoIndex, changed: Sequence[bool], encoder: Encoder) -> s
         return f"the pixel format changes from {source.look.pixel_format} to {encoder.pixel_format}"
     if not source.exact or (source.dts == NO_TIME).any():
         return "packets without times"
+    if source.format == "avi" != container_format and source.reordered:
+        return "AVI does not say when reordered pictures are shown"
     if all(changed):
         return "every group of frames changes"
     return ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -40,7 +42,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Look:
-    """What an encoder must be told so that pictures look as before; tags as the library numbers them."""
+    """What an encoder must be told so that pictures look as before; tags as the library numbers them.
+
+    `mastering`: the screen that HDR was graded on, as SMPTE ST 2086 has it: x and y of red, green, blue and white,
+    least and greatest light in cd/m2. `light`: MaxCLL and MaxFALL (CTA-861), in cd/m2.
+    """
 
     pixel_format: str
     aspect: Fraction | None
@@ -50,6 +56,8 @@ class Look:
     colorspace: int
     field_order: int
     profile: str | None
+    mastering: tuple[Fraction, ...] | None
+    light: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -88,10 +96,23 @@ class VideoIndex:
         """(width, height) as shown, after rotation."""
         return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
 
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """When frames are shown: at their `times`, but in AVI, where a frame's place is its time, at that. (The reader
+        makes `times` up, late by what it takes for the decoder's delay: they only tell frames apart.)"""
+        if self.format != "avi" or not self.exact:
+            return self.times
+        return np.rint(np.interp(self.times, np.sort(self.pts), np.sort(self.dts))).astype(np.int64)
+
+    @property
+    def reordered(self) -> bool:
+        """Whether pictures are decoded in another order than they are shown."""
+        return bool((self.pts != self.dts).any())
+
     def duration_of(self, number: int) -> int:
         """How long a frame is shown, in `time_base`: until the next one, the last as long as its packet says."""
         if number + 1 < self.frames:
-            return int(self.times[number + 1] - self.times[number])
+            return int(self.shown[number + 1] - self.shown[number])
         last = int(np.argmax(self.pts)) if self.exact else len(self.durations) - 1
         return max(int(self.durations[last]), 0) or round(1 / self.rate / self.time_base)
 
@@ -99,6 +120,11 @@ class VideoIndex:
 def reason(error: Exception) -> str:
     """What a library's error says, without its numbers and paths."""
     return getattr(error, "strerror", None) or str(error)
+
+
+def location(path: Path) -> str:
+    """How the library is told of a file: from the root on, since what stands before a colon is a protocol to it."""
+    return str(path.absolute())
 
 
 @contextmanager
@@ -109,7 +135,7 @@ def open_video(path: Path) -> Iterator[av.container.InputContainer]:
     if not path.stat().st_size:
         raise InputError(f"{path}: expected a video, the file is empty (0 bytes); get it again")
     try:
-        container = av.open(str(path), metadata_errors="replace", timeout=(OPEN_SECONDS, READ_SECONDS))
+        container = av.open(location(path), metadata_errors="replace", timeout=(OPEN_SECONDS, READ_SECONDS))
     except PermissionError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); allow reading it") from error
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -278,7 +304,25 @@ def _look(stream: av.VideoStream, frame: av.VideoFrame | None) -> Look:
         aspect=stream.sample_aspect_ratio, color_range=int(context.color_range),
         color_primaries=int(context.color_primaries), color_trc=int(context.color_trc),
         colorspace=int(context.colorspace), field_order=int(context.field_order), profile=context.profile,
+        mastering=mastering_of(frame), light=light_of(frame),
     )
+
+
+def mastering_of(frame: av.VideoFrame | None) -> tuple[Fraction, ...] | None:
+    """`Look.mastering` of a frame, None where it is not said in full."""
+    data = None if frame is None else frame.side_data.get("MASTERING_DISPLAY_METADATA")
+    if data is None:
+        return None
+    *values, has_primaries, has_light = struct.unpack("=22i", bytes(data))
+    if not (has_primaries and has_light and all(values[1::2])):
+        return None
+    return tuple(Fraction(a, b) for a, b in zip(values[::2], values[1::2], strict=True))
+
+
+def light_of(frame: av.VideoFrame | None) -> tuple[int, int] | None:
+    """`Look.light` of a frame."""
+    data = None if frame is None else frame.side_data.get("CONTENT_LIGHT_LEVEL")
+    return None if data is None else struct.unpack("=2I", bytes(data))
 
 
 def _first_frame(container: av.container.InputContainer, stream: av.VideoStream) -> av.VideoFrame | None:

@@ -31,7 +31,7 @@ def copied(source: VideoIndex) -> Feed:
 def encoded(source: VideoIndex, plan: RenderPlan, store: SegmentStore) -> Feed:
     """The encoded segments in place of all packets, one for one, what is left over at the end."""
     frames = written_frames(source, plan, store)
-    times = source.times[frames]
+    times = source.shown[frames]
     step = int(np.diff(times).min()) if len(times) > 1 else source.duration_of(0)
     dts = decoding_times(times, max((f.delay for f in store.facts.values()), default=0), step)
     ready = (_packet(source, p, p.data, int(dts[i])) for i, p in enumerate(_encoded_packets(plan, store)))
@@ -119,7 +119,7 @@ def _timed(source: VideoIndex, packet: av.Packet, place: int) -> av.Packet:
 
 def _packet(source: VideoIndex, encoded: EncodedPacket, data: bytes, dts: int) -> av.Packet:
     packet = av.Packet(data)
-    packet.pts, packet.dts = int(source.times[encoded.frame]), dts
+    packet.pts, packet.dts = int(source.shown[encoded.frame]), dts
     packet.duration = source.duration_of(encoded.frame)
     packet.time_base = source.time_base
     packet.is_keyframe = encoded.key

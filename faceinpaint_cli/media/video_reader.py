@@ -74,7 +74,8 @@ def numbered(source: VideoIndex, frames: Iterable[av.VideoFrame], first: int) ->
     """(number, frame) in order of display, for frames of a decoder that begins with number `first` of the source.
 
     A decoder gives pictures in the order that the stream says, and a file may give two of them each other's times: a
-    frame that comes early waits for up to WAITING others. Where times repeat, each frame takes the next number.
+    frame that comes early waits for up to WAITING others. Where times repeat, each frame takes the next number. The
+    times of AVI are made up, packet by packet: there the order of the decoder counts.
     """
     waiting: dict[int, av.VideoFrame] = {}
     expected = first
@@ -85,6 +86,8 @@ def numbered(source: VideoIndex, frames: Iterable[av.VideoFrame], first: int) ->
         while number in waiting:
             number += 1
         waiting[number] = frame
+        if source.format == "avi":
+            waiting = dict(zip(sorted(waiting), waiting.values(), strict=True))
         while waiting and (expected in waiting or len(waiting) > WAITING):
             expected = min(waiting)
             yield expected, waiting.pop(expected)

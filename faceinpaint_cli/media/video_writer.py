@@ -12,9 +12,10 @@ import av
 from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media import video_packets
 from faceinpaint_cli.media.encoders import Encoder
+from faceinpaint_cli.media.mov_boxes import index_comes_first, sample_kinds
 from faceinpaint_cli.media.segments import SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
-from faceinpaint_cli.media.video_index import VideoIndex, nth_video, open_video, reason
+from faceinpaint_cli.media.video_index import VideoIndex, location, nth_video, open_video, reason
 from faceinpaint_cli.media.video_reader import read_packets
 
 log = logging.getLogger(__name__)
@@ -31,17 +32,19 @@ MOV_FAMILY = frozenset(("mp4", "mov", "ipod", "3gp", "3g2", "f4v", "psp", "ismv"
 @dataclass
 class Written:
     """What went into an output: `frames` are the numbers of the source's frames in it, in order of display;
-    `copied` the numbers of the source's other streams in it; `left_out` says which could not be carried, and why."""
+    `copied` the numbers of the source's other streams in it; `left_out` says which could not be carried, and why;
+    `tags` are those of the video that are not the source's."""
 
     frames: list[int] = field(default_factory=list)
     copied: list[int] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    tags: dict[str, int] = field(default_factory=dict)
 
 
 def container_format(path: Path) -> str:
     """The short name of the muxer that a suffix stands for; OutputError where there is none."""
     try:
-        with av.open(str(path.with_name("x" + path.suffix)), "w") as container:
+        with av.open(location(path.with_name("x" + path.suffix)), "w") as container:
             return container.format.name
     except (av.FFmpegError, ValueError) as error:
         raise OutputError(f"{path.name}: no container of that suffix can be written; give an --output that ends in "
@@ -59,8 +62,8 @@ def write_video(source: VideoIndex, target: Path, format_name: str, plan: Render
     Without a plan every packet is copied. Raises OutputError where the container refuses.
     """
     try:
-        options = _muxer_options(source, format_name)
-        with open_video(source.path) as incoming, av.open(str(target), "w", format_name, options) as out:
+        with (open_video(source.path) as incoming,
+              av.open(location(target), "w", format_name, _muxer_options(source, incoming, format_name)) as out):
             return _Assembly(source, incoming, out, plan, encoder, store).write()
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, OSError) and error.errno and error.errno > 0:
@@ -76,6 +79,7 @@ class _Assembly:
         self.plan, self.encoder, self.store = plan, encoder, store
         self.written = Written()
         self.video_in = nth_video(incoming, source.stream)
+        self.kinds = sample_kinds(source.path) if "mov" in source.format else {}
         self.joiner = Joiner(source.codec, self.video_in.codec_context.extradata)
 
     def write(self) -> Written:
@@ -104,6 +108,8 @@ class _Assembly:
     def _copy_container_facts(self) -> None:
         self.out.metadata.update({k: v for k, v in self.incoming.metadata.items()
                                   if k.lower() not in OF_THE_CONTAINER})
+        if "creation_time" in self.out.metadata:  # said twice where there are both an old place and a key for it
+            self.out.metadata["creation_time"] = self.out.metadata["creation_time"].split(";")[0]
         chapters = self.incoming.chapters()
         if chapters:
             self.out.set_chapters(chapters)
@@ -131,6 +137,8 @@ class _Assembly:
             stream = self.out.add_stream_from_template(self.video_in, opaque=True)
             if self.out.format.name in self.source.format.split(","):
                 stream.codec_context.codec_tag = self.video_in.codec_context.codec_tag
+            if "tmcd" in self.kinds.values():  # time code is made anew only with a rate
+                stream.codec_context.framerate = self.source.rate
             if self.plan is not None and self.store is not None:
                 first = next((p for a, _ in self.plan.segments for p in self.store.packets(a)), None)
                 if first is not None:
@@ -141,6 +149,7 @@ class _Assembly:
             assert isinstance(encoded, av.VideoStream)
             stream = encoded
             self.encoder.configure(stream.codec_context, self.source)
+            self.written.tags = {"colorspace": self.encoder.colorspace, "color_range": self.encoder.color_range}
             if self.encoder.name == "libx265" and self.out.format.name in MOV_FAMILY:
                 stream.codec_context.codec_tag = "hvc1"  # the one that Apple's players take
             if self.source.rotation:
@@ -151,13 +160,13 @@ class _Assembly:
 
     def _add_copy(self, stream: av.stream.Stream) -> av.stream.Stream | None:
         name = stream.codec_context.name if stream.codec_context is not None else stream.name or "data"
-        what = f"stream {stream.index} ({stream.type}, {name})"
-        made_anew = self.out.format.name in MOV_FAMILY or (name == "bin_data" and self.incoming.chapters())
-        if stream.type == "data" and "mov" in self.source.format and made_anew:
-            # The text track of the chapters, or time code: the muxer writes its own from chapters and metadata.
-            log.debug("%s: %s is made anew by the container", self.source.path, what)
+        what = f"stream {stream.index} ({stream.type}, {self.kinds.get(stream.id) or name})"
+        kind, to_mov = self.kinds.get(stream.id, ""), self.out.format.name in MOV_FAMILY
+        if (kind == "tmcd" and to_mov) or (stream.type == "data" and kind == "text" and self.incoming.chapters()):
+            log.debug("%s: %s is made anew by the container, from metadata or chapters", self.source.path, what)
             return None
-        if stream.type in ("data", "unknown") and self.out.format.name != "mpegts":
+        taken = self.out.format.name == "mpegts" or (to_mov and kind == "gpmd")
+        if stream.type in ("data", "unknown") and not taken:
             self._leave_out(what, f"{self.out.format.name} cannot carry it")
             return None
         if is_cover(stream) and self.out.format.name == "mov":
@@ -198,26 +207,22 @@ def _only_packet(path: Path, number: int) -> bytes:
         return bytes(next(read_packets(container, container.streams[number])))
 
 
-def _muxer_options(source: VideoIndex, format_name: str) -> dict[str, str]:
+def _muxer_options(source: VideoIndex, incoming: av.container.InputContainer, format_name: str) -> dict[str, str]:
     options = {}
+    flags = []
     if format_name in MOV_FAMILY:
         if source.time_base.numerator == 1:
             options["video_track_timescale"] = str(source.time_base.denominator)
-        if _index_comes_first(source.path):
-            options["movflags"] = "faststart"
+        if incoming.streams.audio:  # what is shown of each track is said in this unit, sound to the sample
+            options["movie_timescale"] = str(max(s.rate for s in incoming.streams.audio))
+        if index_comes_first(source.path):
+            flags.append("faststart")
+        if any(key.startswith("com.") for key in incoming.metadata):  # maker, model and place of a phone, say
+            flags.append("use_metadata_tags")
+        if flags:
+            options["movflags"] = "+".join(flags)
     elif format_name == "mpegts":
         options["mpegts_copyts"] = "1"
+    elif format_name == "avi":  # for the start of sound before zero pictures would be moved, by part of a frame
+        options["avoid_negative_ts"] = "disabled"
     return options
-
-
-def _index_comes_first(path: Path) -> bool:
-    """Whether the index of an mp4 or mov stands before the pictures, so that it plays while it is loaded."""
-    with path.open("rb") as file:
-        while len(head := file.read(8)) == 8:
-            size, kind = int.from_bytes(head[:4], "big"), head[4:]
-            if kind in (b"moov", b"mdat"):
-                return kind == b"moov"
-            if size < 8:
-                return False
-            file.seek(size - 8, 1)
-    return False

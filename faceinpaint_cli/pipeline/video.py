@@ -179,7 +179,7 @@ class _Repair:
     def run(self) -> tuple[Findings, dict[str, Any]]:
         """Smart if it can be and is wished, and in full where that does not pass its audit."""
         changed = [bool(self.touched[slice(*group.frames)].any()) for group in self.source.groups]
-        plan = plan_render(self.source, changed, self.encoder, self.config.render == "smart")
+        plan = plan_render(self.source, changed, self.encoder, self.format, self.config.render == "smart")
         if plan.smart:
             try:
                 return self._written(plan, smart_encoder(self.encoder, self.source), global_header=False)
@@ -268,7 +268,7 @@ class _Repair:
         width, height = self.source.display_size
         nothing = np.zeros((height, width), bool)
         for number, frame in frames:
-            frame = conform(frame, encoder.pixel_format)
+            frame = conform(frame, encoder.pixel_format, encoder.colorspace, encoder.color_range)
             if self.masks is None:
                 yield Picture(number, frame, nothing)
                 continue

@@ -13,7 +13,7 @@ import numpy as np
 from faceinpaint_cli.damage.masks import VideoMask
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.planes import ToRgb, eight_bit
-from faceinpaint_cli.media.video_index import VideoIndex, index_video
+from faceinpaint_cli.media.video_index import VideoIndex, index_video, location
 from faceinpaint_cli.media.video_reader import DecodeLog, Span, read_frames
 from faceinpaint_cli.pipeline.image import side_by_side
 from faceinpaint_cli.pipeline.overlap import ahead
@@ -31,7 +31,7 @@ def write_preview(job: Job, source: VideoIndex, masks: VideoMask | None) -> None
     Made from the two files, so that it is also whole where a run went on from an earlier one.
     """
     target = job.output.with_name(job.output.name + ".preview.mp4")
-    with atomic_path(target) as temporary, av.open(str(temporary), "w") as out:
+    with atomic_path(target) as temporary, av.open(location(temporary), "w") as out:
         stream = out.add_stream("libx264", rate=source.rate.limit_denominator(60000))
         stream.codec_context.options = {"crf": "18", "preset": "fast"}
         stream.pix_fmt = "yuv420p"
@@ -54,7 +54,7 @@ def triples(source: VideoIndex, repaired: VideoIndex, masks: VideoMask | None,
             spans: Sequence[Span]) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
     """(number, before, mask, after), upright, HWC uint8 and HW bool, of each frame in `spans` that both files have.
     Without masks the pixels that differ are marked."""
-    offset = (int(repaired.times[0]) * repaired.time_base - int(source.times[0]) * source.time_base)
+    offset = (int(repaired.shown[0]) * repaired.time_base - int(source.shown[0]) * source.time_base)
     to_rgb = ToRgb(), ToRgb()
     turns = source.rotation // 90
     with closing(ahead(_timed(source, spans, Fraction(0)), 2)) as befores, \
@@ -78,7 +78,7 @@ def triples(source: VideoIndex, repaired: VideoIndex, masks: VideoMask | None,
 def _timed(source: VideoIndex, spans: Sequence[Span],
            offset: Fraction) -> Generator[tuple[int, Fraction, av.VideoFrame]]:
     for number, frame in read_frames(source, spans, DecodeLog()):
-        yield number, int(source.times[number]) * source.time_base - offset, frame
+        yield number, int(source.shown[number]) * source.time_base - offset, frame
 
 
 def _reduced(picture: np.ndarray) -> np.ndarray:

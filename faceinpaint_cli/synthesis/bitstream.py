@@ -24,6 +24,7 @@ import av
 from faceinpaint_cli.errors import InputError, OutputError, UsageError
 from faceinpaint_cli.media import h264_nal as nal
 from faceinpaint_cli.media.turned_bits import turned
+from faceinpaint_cli.media.video_index import location
 from faceinpaint_cli.media.video_reader import with_data
 
 KINDS = ("bscv", "zero", "flip", "drop", "ts")
@@ -303,7 +304,7 @@ def _remux(source: Path, target: Path, edit: Edit) -> list[Hit]:
     with _open(source) as container:
         stream = _video(container, source)
         try:
-            with av.open(str(target), "w") as out:
+            with av.open(location(target), "w") as out:
                 copies = {s.index: out.add_stream_from_template(s, opaque=True) for s in container.streams
                           if s.type in ("video", "audio", "subtitle")}
                 out.metadata.update(container.metadata)
@@ -350,7 +351,7 @@ def _edited(
 
 def _open(path: Path) -> av.container.InputContainer:
     try:
-        return av.open(str(path))
+        return av.open(location(path))
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: expected a video, cannot be opened ({error})") from error
 

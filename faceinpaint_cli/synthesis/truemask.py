@@ -12,6 +12,7 @@ import numpy as np
 
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.video_index import location
 
 THRESHOLD = 15
 """Difference of 8-bit luma above which a pixel counts as damaged: well above what the eye sees as equal."""
@@ -41,7 +42,7 @@ def damaged_pixels(clean: np.ndarray, damaged: np.ndarray | None) -> np.ndarray:
 def frames_in_time(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
     """(time in seconds, frame) of the first video stream, as many as the decoder gives, concealed by it."""
     try:
-        container = av.open(str(path))
+        container = av.open(location(path))
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: expected a video, cannot be opened ({error})") from error
     with container:
@@ -94,10 +95,10 @@ def write_mask_video(reference: Path, damaged: Path, target: Path) -> tuple[int,
     """
     frames = hurt = 0
     pts = None
-    with av.open(str(reference)) as source:
+    with av.open(location(reference)) as source:
         stream = source.streams.video[0]
         rate, time_base = stream.average_rate or Fraction(25), stream.time_base
-    with av.open(str(target), "w") as out:
+    with av.open(location(target), "w") as out:
         video: av.VideoStream | None = None
         for time, mask in true_masks(reference, damaged):
             if video is None:

@@ -28,7 +28,7 @@ from faceinpaint_cli.damage.extent import observed
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.optical_flow import Planes, reduced
 from faceinpaint_cli.media.planes import planes_of
-from faceinpaint_cli.media.video_index import open_video, video_stream
+from faceinpaint_cli.media.video_index import location, open_video, video_stream
 from faceinpaint_cli.models.networks.video_localiser import CELL
 from faceinpaint_cli.synthesis.bitstream import Corruption, packet_damage
 from faceinpaint_train.batches import Batch
@@ -127,7 +127,7 @@ def clip_frames(path: Path, size: tuple[int, int], part: float = 0) -> Iterator[
 def encode(frames: Iterator[np.ndarray], coding: str, size: tuple[int, int], target: Path) -> Coded:
     """Write `frames` as `coding` and read them back."""
     encoder, options, group = CODINGS[coding]
-    with av.open(str(target), "w") as out:
+    with av.open(location(target), "w") as out:
         video: av.VideoStream = out.add_stream(encoder, rate=25, options=options)  # type: ignore[assignment]
         video.width, video.height = size
         video.pix_fmt = "yuvj420p" if encoder == "mjpeg" else "yuv420p"
