@@ -384,7 +384,7 @@ def test_any_name_that_a_file_can_have(name, tmp_path, monkeypatch):
         config = RunConfig(**settings)
         repair_video(Job(Path(source.name), relative, "video", Path(source.name)), config, Stages(config), None)
         assert len(read_back(tmp_path / relative).times) == 24
-    assert names(output.parent) == {output.name} | ({f"{name}.preview.mp4"} if name.isascii() else set())
+    assert names(output.parent) == {output.name} | ({f"{name}.mp4.preview.mp4"} if name.isascii() else set())
 
 
 def test_progress_counts_what_is_encoded(tmp_path):
@@ -563,12 +563,17 @@ def test_bad_input_is_one_clear_line(kind, said, tmp_path):
 
 
 def test_a_changing_size_is_told_where_damage_is_looked_for(tmp_path):
-    """Joined transport streams with a gap in time look damaged, next to pictures of another size."""
+    """Joined transport streams with a gap in time are copied; with damage nothing can be encoded in their place."""
     parts = [make_clip(tmp_path / f"{i}.ts", audio=None, frames=10, size=(64 + 32 * i, 80), options={"bf": "3"},
                        times=range(15 * i, 15 * i + 10), time_base=Fraction(1, 25)) for i in range(2)]
     source = tmp_path / "joined.ts"
-    source.write_bytes(b"".join(p.read_bytes() for p in parts))
+    joined = b"".join(p.read_bytes() for p in parts)
+    source.write_bytes(joined)
     config = RunConfig()
+    job = Job(source, tmp_path / "whole.ts", "video", Path(source.name))
+    assert repair_video(job, config, Stages(config), None).method == "copy"
+    assert (tmp_path / "whole.ts").read_bytes() == joined
+    source.write_bytes(joined[: 9 * 188] + joined[10 * 188 :])  # one packet lost
     with pytest.raises(FaceInpaintError, match="its picture changes from 64 x 80 to 96 x 80"):
         repair_video(Job(source, tmp_path / "out.ts", "video", Path(source.name)), config, Stages(config), None)
     assert not (tmp_path / "out.ts").exists()
