@@ -19,6 +19,7 @@ from faceinpaint_cli.errors import FaceInpaintError
 from faceinpaint_cli.media.mov_boxes import sample_kinds
 from faceinpaint_cli.media.planes import ToRgb
 from faceinpaint_cli.media.video_index import index_video
+from faceinpaint_cli.media.video_packets import ALPHA
 from faceinpaint_cli.media.video_reader import with_data
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.pipeline.video import repair_video
@@ -357,6 +358,32 @@ def test_the_light_of_hdr_stays(codec, tmp_path):
     after = index_video(tmp_path / "out.mp4").look
     assert after.light == look.light and after.mastering is not None
     assert max(abs(a - b) for a, b in zip(after.mastering, look.mastering, strict=True)) < 0.001
+
+
+@pytest.mark.parametrize(("render", "suffix", "codec"), [("smart", ".webm", None), ("full", ".webm", None),
+                                                         ("full", ".mkv", "libx264")])
+def test_the_alpha_of_webm_stays_or_is_named(render, suffix, codec, tmp_path):
+    whole, source, output = tmp_path / "whole.webm", tmp_path / "a.webm", tmp_path / f"out{suffix}"
+    make_clip(whole, codec="libvpx-vp9", audio=None, options={"cpu-used": "8", "deadline": "realtime"})
+
+    def alphas(path):
+        with av.open(str(path)) as container:
+            packets = [p for p in container.demux() if p.size]
+            return [bytes(p.get_sidedata(ALPHA)) if p.has_sidedata(ALPHA) else None for p in packets]
+
+    with av.open(str(whole)) as a, av.open(str(source), "w") as b:
+        stream = b.add_stream_from_template(a.streams.video[0], opaque=True)
+        stream.metadata["alpha_mode"] = "1"
+        for number, packet in enumerate(p for p in a.demux() if p.size):
+            beside = av.packet.PacketSideData(15, 28)  # matroska_block_additional
+            beside.update((1).to_bytes(8, "big") + bytes([number] * 20))
+            packet.set_sidedata(beside)
+            packet.stream = stream
+            b.mux(packet)
+    assert None not in alphas(source)
+    result = run(source, output, render=render, codec=codec)
+    assert alphas(output) == ([None] * 24 if codec else alphas(source))
+    assert any("alpha" in line for line in result.audit.get("left_out", [])) == bool(codec)
 
 
 def test_mask_by_colour_looks_at_the_pictures(tmp_path):

@@ -80,6 +80,9 @@ class _Assembly:
         self.written = Written()
         self.video_in = nth_video(incoming, source.stream)
         self.kinds = sample_kinds(source.path) if "mov" in source.format else {}
+        self.has_alpha = {k.lower(): v for k, v in self.video_in.metadata.items()}.get("alpha_mode") == "1"
+        self.keeps_alpha = self.has_alpha and out.format.name in MATROSKA and (
+            plan is None or encoder is None or encoder.codec == source.codec)
         self.joiner = Joiner(source.codec, self.video_in.codec_context.extradata)
 
     def write(self) -> Written:
@@ -103,7 +106,7 @@ class _Assembly:
             return video_packets.copied(self.source)
         if self.plan.smart:
             return video_packets.joined(self.source, self.plan, self.store, self.joiner)
-        return video_packets.encoded(self.source, self.plan, self.store)
+        return video_packets.encoded(self.source, self.plan, self.store, self.keeps_alpha)
 
     def _copy_container_facts(self) -> None:
         self.out.metadata.update({k: v for k, v in self.incoming.metadata.items()
@@ -156,6 +159,10 @@ class _Assembly:
                 stream.set_display_rotation(self.source.rotation)
         stream.time_base = self.source.time_base
         self._copy_stream_facts(self.video_in, stream)
+        if self.has_alpha and not self.keeps_alpha:
+            for key in [k for k in stream.metadata if k.lower() == "alpha_mode"]:
+                del stream.metadata[key]
+            self._leave_out("the alpha of the video", f"{self.out.format.name} and this codec have no place for it")
         return stream
 
     def _add_copy(self, stream: av.stream.Stream) -> av.stream.Stream | None:
