@@ -175,6 +175,7 @@ COLOURS = {
     "h264 to png": ("a.mp4", {}, ".mov", "png", "pictures become rgb24"),
     "h264 to qtrle": ("a.mp4", {}, ".mov", "qtrle", "pictures become rgb24"),
     "limited to motion jpeg": ("a.mp4", {"colour": (1, 1, 1, 1)}, ".mkv", "mjpeg", None),
+    "BT.601 to DNxHR": ("a.mp4", {"colour": (6, 6, 6, 1), "size": (256, 144)}, ".mov", "dnxhd", None),
     "full to h264": ("a.mp4", H264_709_FULL, ".mkv", "libx264", None),
     "full to ffv1": ("a.mp4", H264_709_FULL, ".mkv", "ffv1", None),
     "full to ffv1 in avi": ("a.mp4", {"colour": (5, 5, 5, 2)}, ".avi", "ffv1", "they become limited"),
@@ -234,6 +235,35 @@ def rgb_of(path: Path, number: int) -> np.ndarray:
         frames = list(container.decode(container.streams.video[0]))
     rgb = ToRgb()(frames[number])
     return rgb / (257.0 if rgb.dtype == np.uint16 else 1.0)
+
+
+OTHERS = {
+    "DNxHR": ("a.mov", Clip(codec="dnxhd", pixel_format="yuv422p10le", size=(256, 144), audio=None,
+                            options={"profile": "dnxhr_hqx"}), "smart"),
+    "raw uyvy": ("a.mov", Clip(codec="rawvideo", pixel_format="uyvy422", audio=None), "full"),
+    "raw yuyv": ("a.avi", Clip(codec="rawvideo", pixel_format="yuyv422", audio=None), "full"),
+    "raw rgb": ("a.avi", Clip(codec="rawvideo", pixel_format="bgr24", audio=None), "full"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_codecs_of_editors_stay_what_they_are(kind, tmp_path):
+    name, clip, render = OTHERS[kind]
+    source, output = make_clip(tmp_path / name, clip), tmp_path / f"out{Path(name).suffix}"
+    result = run(source, output)
+    assert result.audit["render"] == render and result.audit["ok"], result.audit
+    with av.open(str(source)) as a, av.open(str(output)) as b:
+        x, y = a.streams.video[0], b.streams.video[0]
+        assert (x.profile, x.codec_context.pix_fmt) == (y.profile, y.codec_context.pix_fmt)
+        for number, (before, after) in enumerate(zip(a.decode(x), b.decode(y), strict=True)):
+            p, q = (frame.to_ndarray(format="rgb24") for frame in (before, after))
+            assert np.array_equal(p, q) == (number not in DAMAGED)
+
+
+def test_avi_counts_frames_at_their_rate(tmp_path):
+    run(make_clip(tmp_path / "a.mp4"), tmp_path / "out.avi", codec="mjpeg")
+    with av.open(str(tmp_path / "out.avi")) as container:
+        assert container.streams.video[0].average_rate == 25
 
 
 def test_nothing_marked_copies_the_file(tmp_path):

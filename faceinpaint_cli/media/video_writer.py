@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 
 from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media import video_packets
@@ -24,6 +26,8 @@ OF_THE_CONTAINER = frozenset(("major_brand", "minor_version", "compatible_brands
 """Metadata that a muxer writes about itself, not about the content."""
 STATISTICS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "SOURCE_ID")
 """Matroska tags that describe the packets as they were."""
+OFF_THE_RATE = 0.1
+"""Frames by which a time may be away from those of the constant rate: where times are rounded they are."""
 GLOBAL_HEADER = 0x40  # AVFMT_GLOBALHEADER: parameter sets stand in the header of the file, not in the packets
 MATROSKA = frozenset(("matroska", "webm"))
 MOV_FAMILY = frozenset(("mp4", "mov", "ipod", "3gp", "3g2", "f4v", "psp", "ismv"))
@@ -157,13 +161,22 @@ class _Assembly:
                 stream.codec_context.codec_tag = "hvc1"  # the one that Apple's players take
             if self.source.rotation:
                 stream.set_display_rotation(self.source.rotation)
-        stream.time_base = self.source.time_base
+        stream.time_base = self._time_base()
         self._copy_stream_facts(self.video_in, stream)
         if self.has_alpha and not self.keeps_alpha:
             for key in [k for k in stream.metadata if k.lower() == "alpha_mode"]:
                 del stream.metadata[key]
             self._leave_out("the alpha of the video", f"{self.out.format.name} and this codec have no place for it")
         return stream
+
+    def _time_base(self) -> Fraction:
+        """That of the source; in AVI, which counts frames, that of the rate where all times are at it (with a finer one
+        there would be hundreds of frames a second, most of them empty)."""
+        source = self.source
+        places = (source.shown - source.shown[0]) * float(source.time_base * source.rate)
+        if self.out.format.name == "avi" and np.abs(places - np.rint(places)).max() < OFF_THE_RATE:
+            return 1 / source.rate
+        return source.time_base
 
     def _add_copy(self, stream: av.stream.Stream) -> av.stream.Stream | None:
         name = stream.codec_context.name if stream.codec_context is not None else stream.name or "data"
