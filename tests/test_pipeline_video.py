@@ -16,6 +16,7 @@ from media_factory import Clip, make_clip, make_mask_video, masks_for, read_back
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import FaceInpaintError
+from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
 from faceinpaint_cli.media.mov_boxes import sample_kinds
 from faceinpaint_cli.media.planes import ToRgb
 from faceinpaint_cli.media.video_index import index_video
@@ -414,6 +415,32 @@ def test_the_alpha_of_webm_stays_or_is_named(render, suffix, codec, tmp_path):
     result = run(source, output, render=render, codec=codec)
     assert alphas(output) == ([None] * 24 if codec else alphas(source))
     assert any("alpha" in line for line in result.audit.get("left_out", [])) == bool(codec)
+
+
+@pytest.mark.parametrize("render", ["smart", "full"])
+@pytest.mark.parametrize(("name", "codec", "title"), [("a.webm", "libvpx-vp9", ""), ("a.webm", "libvpx", "a title"),
+                                                      ("a.mkv", "libsvtav1", "a title"), ("a.mkv", "libx264", "")])
+def test_pixels_keep_their_shape_in_matroska(name, codec, title, render, tmp_path):
+    whole, source = tmp_path / f"whole{Path(name).suffix}", tmp_path / name
+    made = {"libsvtav1": {"preset": "12"}, "libx264": {}}.get(codec, {"cpu-used": "8", "deadline": "realtime"})
+    make_clip(whole, codec=codec, audio="libopus", options=made)
+    with av.open(str(whole)) as a, av.open(str(source), "w") as b:
+        streams = [b.add_stream_from_template(s, opaque=True) for s in a.streams]
+        streams[0].metadata["title"] = title + MARK
+        for packet in (p for p in a.demux() if p.size):
+            packet.stream = streams[packet.stream_index]
+            b.mux(packet)
+    write_aspect(source, (96, 80), Fraction(93, 64))
+    output = tmp_path / f"out{Path(name).suffix}"
+    assert index_video(source).look.aspect == Fraction(93, 64)
+    result = run(source, output, render=render)
+    assert result.audit["ok"] and result.audit["render"] == render, result.audit
+    for path in (source, output):
+        with av.open(str(path)) as container:
+            video = container.streams.video[0]
+            assert video.sample_aspect_ratio == Fraction(93, 64) and video.metadata.get("title", "") == title
+            assert len(list(container.decode(video))) == 24
+    assert_same_file_around(source, output)
 
 
 def test_mask_by_colour_looks_at_the_pictures(tmp_path):

@@ -14,6 +14,7 @@ import numpy as np
 from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media import video_packets
 from faceinpaint_cli.media.encoders import Encoder
+from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
 from faceinpaint_cli.media.mov_boxes import index_comes_first, sample_kinds
 from faceinpaint_cli.media.segments import SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
@@ -68,7 +69,10 @@ def write_video(source: VideoIndex, target: Path, format_name: str, plan: Render
     try:
         with (open_video(source.path) as incoming,
               av.open(location(target), "w", format_name, _muxer_options(source, incoming, format_name)) as out):
-            return _Assembly(source, incoming, out, plan, encoder, store).write()
+            written = _Assembly(source, incoming, out, plan, encoder, store).write()
+        if _says_aspect_apart(source, format_name):
+            write_aspect(target, (source.width, source.height), source.look.aspect or Fraction(1))
+        return written
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, OSError) and error.errno and error.errno > 0:
             raise
@@ -163,6 +167,8 @@ class _Assembly:
                 stream.set_display_rotation(self.source.rotation)
         stream.time_base = self._time_base()
         self._copy_stream_facts(self.video_in, stream)
+        if _says_aspect_apart(self.source, self.out.format.name):
+            stream.metadata["title"] = stream.metadata.get("title", "") + MARK
         if self.has_alpha and not self.keeps_alpha:
             for key in [k for k in stream.metadata if k.lower() == "alpha_mode"]:
                 del stream.metadata[key]
@@ -225,6 +231,11 @@ def is_cover(stream: av.stream.Stream) -> bool:
 def _only_packet(path: Path, number: int) -> bytes:
     with open_video(path) as container:
         return bytes(next(read_packets(container, container.streams[number])))
+
+
+def _says_aspect_apart(source: VideoIndex, format_name: str) -> bool:
+    """Whether the aspect of pixels must be put into the header that the muxer wrote."""
+    return format_name in MATROSKA and (source.look.aspect or 1) != 1
 
 
 def _muxer_options(source: VideoIndex, incoming: av.container.InputContainer, format_name: str) -> dict[str, str]:
