@@ -19,6 +19,7 @@ from faceinpaint_cli.errors import FaceInpaintError
 from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
 from faceinpaint_cli.media.mov_boxes import sample_kinds
 from faceinpaint_cli.media.planes import ToRgb
+from faceinpaint_cli.media.ts_programs import Program, _checksum, programs
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.media.video_packets import ALPHA
 from faceinpaint_cli.media.video_reader import with_data
@@ -441,6 +442,34 @@ def test_pixels_keep_their_shape_in_matroska(name, codec, title, render, tmp_pat
             assert video.sample_aspect_ratio == Fraction(93, 64) and video.metadata.get("title", "") == title
             assert len(list(container.decode(video))) == 24
     assert_same_file_around(source, output)
+
+
+def test_numbers_and_names_of_a_transport_stream_stay(tmp_path):
+    source, output = tmp_path / "a.ts", tmp_path / "out.ts"
+    make_clip(source, metadata={"service_name": "Das Erste HD", "service_provider": "Ünï"},
+              muxer={"mpegts_service_id": "77", "mpegts_pmt_start_pid": "500", "mpegts_start_pid": "3000",
+                     "mpegts_transport_stream_id": "9"})
+    run(source, output)
+    expected = [Program(77, 9, 500, "Das Erste HD", "Ünï")]
+    for path in (source, output):
+        assert programs(path) == expected
+        with av.open(str(path)) as container:
+            assert [s.id for s in container.streams] == [3000, 3001]
+
+
+def test_several_programs_in_one_are_named(tmp_path):
+    """The table of a file with one program and one entry for the network, which is made into another program."""
+    source = make_clip(tmp_path / "a.ts")
+    data = bytearray(source.read_bytes())
+    for at in range(0, len(data), 188):
+        if data[at + 1 : at + 3] == b"\x40\0":
+            table = data[at + 5 : at + 5 + 12] + b"\0\2\xf1\0"
+            table[2] += 4
+            data[at + 5 : at + 25] = table + _checksum(bytes(table)).to_bytes(4, "big")
+    source.write_bytes(data)
+    assert [p.number for p in programs(source)] == [1, 2]
+    left = run(source, tmp_path / "out.ts").audit["left_out"]
+    assert len(left) == 1 and "programs 1 (Service01), 2" in left[0]
 
 
 def test_mask_by_colour_looks_at_the_pictures(tmp_path):

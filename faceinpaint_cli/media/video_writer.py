@@ -18,6 +18,7 @@ from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
 from faceinpaint_cli.media.mov_boxes import index_comes_first, sample_kinds
 from faceinpaint_cli.media.segments import SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
+from faceinpaint_cli.media.ts_programs import Program, programs
 from faceinpaint_cli.media.video_index import VideoIndex, location, nth_video, open_video, reason
 from faceinpaint_cli.media.video_reader import read_packets
 
@@ -27,6 +28,8 @@ OF_THE_CONTAINER = frozenset(("major_brand", "minor_version", "compatible_brands
 """Metadata that a muxer writes about itself, not about the content."""
 STATISTICS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "SOURCE_ID")
 """Matroska tags that describe the packets as they were."""
+LEAST_PID = 0x20
+"""Below it are the tables of the stream."""
 OFF_THE_RATE = 0.1
 """Frames by which a time may be away from those of the constant rate: where times are rounded they are."""
 GLOBAL_HEADER = 0x40  # AVFMT_GLOBALHEADER: parameter sets stand in the header of the file, not in the packets
@@ -88,6 +91,7 @@ class _Assembly:
         self.written = Written()
         self.video_in = nth_video(incoming, source.stream)
         self.kinds = sample_kinds(source.path) if "mov" in source.format else {}
+        self.programs = _programs(source, out.format.name)
         self.has_alpha = {k.lower(): v for k, v in self.video_in.metadata.items()}.get("alpha_mode") == "1"
         self.keeps_alpha = self.has_alpha and out.format.name in MATROSKA and (
             plan is None or encoder is None or encoder.codec == source.codec)
@@ -121,6 +125,12 @@ class _Assembly:
                                   if k.lower() not in OF_THE_CONTAINER})
         if "creation_time" in self.out.metadata:  # said twice where there are both an old place and a key for it
             self.out.metadata["creation_time"] = self.out.metadata["creation_time"].split(";")[0]
+        if len(self.programs) == 1:
+            names = {"service_name": self.programs[0].name, "service_provider": self.programs[0].provider}
+            self.out.metadata.update({k: v for k, v in names.items() if v})
+        elif self.programs:
+            self._leave_out("the division into programs " + ", ".join(p.label for p in self.programs),
+                            "their streams are written as one program")
         chapters = self.incoming.chapters()
         if chapters:
             self.out.set_chapters(chapters)
@@ -221,6 +231,8 @@ class _Assembly:
         target.metadata.update({k: v for k, v in source.metadata.items()
                                 if k.lower() not in OF_THE_CONTAINER and not k.upper().startswith(STATISTICS)})
         target.disposition = source.disposition
+        if self.programs:
+            target.id = source.id
 
 
 def is_cover(stream: av.stream.Stream) -> bool:
@@ -231,6 +243,11 @@ def is_cover(stream: av.stream.Stream) -> bool:
 def _only_packet(path: Path, number: int) -> bytes:
     with open_video(path) as container:
         return bytes(next(read_packets(container, container.streams[number])))
+
+
+def _programs(source: VideoIndex, format_name: str) -> list[Program]:
+    """Those of a transport stream that is written as one."""
+    return programs(source.path) if source.format == format_name == "mpegts" else []
 
 
 def _says_aspect_apart(source: VideoIndex, format_name: str) -> bool:
@@ -254,6 +271,11 @@ def _muxer_options(source: VideoIndex, incoming: av.container.InputContainer, fo
             options["movflags"] = "+".join(flags)
     elif format_name == "mpegts":
         options["mpegts_copyts"] = "1"
+        found = _programs(source, format_name)
+        if len(found) == 1:
+            options |= {"mpegts_service_id": str(found[0].number),
+                        "mpegts_pmt_start_pid": str(max(found[0].map_pid, LEAST_PID)),
+                        "mpegts_transport_stream_id": str(max(found[0].stream_id, 1))}
     elif format_name == "avi":  # for the start of sound before zero pictures would be moved, by part of a frame
         options["avoid_negative_ts"] = "disabled"
     return options
