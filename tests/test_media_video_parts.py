@@ -10,7 +10,7 @@ import pytest
 from media_factory import make_clip
 
 from faceinpaint_cli.config import RunConfig
-from faceinpaint_cli.errors import UsageError
+from faceinpaint_cli.errors import OutputError, UsageError
 from faceinpaint_cli.media.encoders import choose_encoder, fits
 from faceinpaint_cli.media.segments import EncodedPacket, SegmentFacts, SegmentStore
 from faceinpaint_cli.media.smart_render import SPS, Joiner, _parameter_sets, free_parameter_set
@@ -112,6 +112,13 @@ def test_crf_and_preset_reach_the_encoder(tmp_path):
     with pytest.raises(UsageError, match="--codec x is not"):
         choose_encoder(RunConfig(codec="x"), index, "mp4", tmp_path / "b.mp4")
     assert fits("ffv1", "matroska") and not fits("ffv1", "webm") and not fits("ffv1", "mpegts")
+
+
+def test_what_a_container_takes_is_known_before(tmp_path):
+    assert fits("libvpx", "ogg") and fits("libvpx", "ogv") and not fits("libx264", "ogv")
+    index = index_video(make_clip(tmp_path / "a.mp4", frames=2, audio=None))
+    with pytest.raises(OutputError, match=r"in \.avi, or another"):
+        choose_encoder(RunConfig(codec="utvideo"), index, "matroska", tmp_path / "b.mkv")
 
 
 def test_unfinished_segments_do_not_count(tmp_path):

@@ -17,9 +17,12 @@ from media_factory import Clip, make_clip, make_mask_video, masks_for, read_back
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import FaceInpaintError
 from faceinpaint_cli.media.audit import audit
+from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
 from faceinpaint_cli.media.mov_boxes import sample_kinds
 from faceinpaint_cli.media.planes import ToRgb
+from faceinpaint_cli.media.ts_programs import Program, _checksum, programs
 from faceinpaint_cli.media.video_index import index_video
+from faceinpaint_cli.media.video_packets import ALPHA
 from faceinpaint_cli.media.video_reader import with_data
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.pipeline.video import repair_video
@@ -175,6 +178,7 @@ COLOURS = {
     "h264 to png": ("a.mp4", {}, ".mov", "png", "pictures become rgb24"),
     "h264 to qtrle": ("a.mp4", {}, ".mov", "qtrle", "pictures become rgb24"),
     "limited to motion jpeg": ("a.mp4", {"colour": (1, 1, 1, 1)}, ".mkv", "mjpeg", None),
+    "BT.601 to DNxHR": ("a.mp4", {"colour": (6, 6, 6, 1), "size": (256, 144)}, ".mov", "dnxhd", None),
     "full to h264": ("a.mp4", H264_709_FULL, ".mkv", "libx264", None),
     "full to ffv1": ("a.mp4", H264_709_FULL, ".mkv", "ffv1", None),
     "full to ffv1 in avi": ("a.mp4", {"colour": (5, 5, 5, 2)}, ".avi", "ffv1", "they become limited"),
@@ -234,6 +238,35 @@ def rgb_of(path: Path, number: int) -> np.ndarray:
         frames = list(container.decode(container.streams.video[0]))
     rgb = ToRgb()(frames[number])
     return rgb / (257.0 if rgb.dtype == np.uint16 else 1.0)
+
+
+OTHERS = {
+    "DNxHR": ("a.mov", Clip(codec="dnxhd", pixel_format="yuv422p10le", size=(256, 144), audio=None,
+                            options={"profile": "dnxhr_hqx"}), "smart"),
+    "raw uyvy": ("a.mov", Clip(codec="rawvideo", pixel_format="uyvy422", audio=None), "full"),
+    "raw yuyv": ("a.avi", Clip(codec="rawvideo", pixel_format="yuyv422", audio=None), "full"),
+    "raw rgb": ("a.avi", Clip(codec="rawvideo", pixel_format="bgr24", audio=None), "full"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_codecs_of_editors_stay_what_they_are(kind, tmp_path):
+    name, clip, render = OTHERS[kind]
+    source, output = make_clip(tmp_path / name, clip), tmp_path / f"out{Path(name).suffix}"
+    result = run(source, output)
+    assert result.audit["render"] == render and result.audit["ok"], result.audit
+    with av.open(str(source)) as a, av.open(str(output)) as b:
+        x, y = a.streams.video[0], b.streams.video[0]
+        assert (x.profile, x.codec_context.pix_fmt) == (y.profile, y.codec_context.pix_fmt)
+        for number, (before, after) in enumerate(zip(a.decode(x), b.decode(y), strict=True)):
+            p, q = (frame.to_ndarray(format="rgb24") for frame in (before, after))
+            assert np.array_equal(p, q) == (number not in DAMAGED)
+
+
+def test_avi_counts_frames_at_their_rate(tmp_path):
+    run(make_clip(tmp_path / "a.mp4"), tmp_path / "out.avi", codec="mjpeg")
+    with av.open(str(tmp_path / "out.avi")) as container:
+        assert container.streams.video[0].average_rate == 25
 
 
 def test_nothing_marked_copies_the_file(tmp_path):
@@ -358,6 +391,86 @@ def test_the_light_of_hdr_stays(codec, tmp_path):
     after = index_video(tmp_path / "out.mp4").look
     assert after.light == look.light and after.mastering is not None
     assert max(abs(a - b) for a, b in zip(after.mastering, look.mastering, strict=True)) < 0.001
+
+
+@pytest.mark.parametrize(("render", "suffix", "codec"), [("smart", ".webm", None), ("full", ".webm", None),
+                                                         ("full", ".mkv", "libx264")])
+def test_the_alpha_of_webm_stays_or_is_named(render, suffix, codec, tmp_path):
+    whole, source, output = tmp_path / "whole.webm", tmp_path / "a.webm", tmp_path / f"out{suffix}"
+    make_clip(whole, codec="libvpx-vp9", audio=None, options={"cpu-used": "8", "deadline": "realtime"})
+
+    def alphas(path):
+        with av.open(str(path)) as container:
+            packets = [p for p in container.demux() if p.size]
+            return [bytes(p.get_sidedata(ALPHA)) if p.has_sidedata(ALPHA) else None for p in packets]
+
+    with av.open(str(whole)) as a, av.open(str(source), "w") as b:
+        stream = b.add_stream_from_template(a.streams.video[0], opaque=True)
+        stream.metadata["alpha_mode"] = "1"
+        for number, packet in enumerate(p for p in a.demux() if p.size):
+            beside = av.packet.PacketSideData(15, 28)  # matroska_block_additional
+            beside.update((1).to_bytes(8, "big") + bytes([number] * 20))
+            packet.set_sidedata(beside)
+            packet.stream = stream
+            b.mux(packet)
+    assert None not in alphas(source)
+    result = run(source, output, render=render, codec=codec)
+    assert alphas(output) == ([None] * 24 if codec else alphas(source))
+    assert any("alpha" in line for line in result.audit.get("left_out", [])) == bool(codec)
+
+
+@pytest.mark.parametrize("render", ["smart", "full"])
+@pytest.mark.parametrize(("name", "codec", "title"), [("a.webm", "libvpx-vp9", ""), ("a.webm", "libvpx", "a title"),
+                                                      ("a.mkv", "libsvtav1", "a title"), ("a.mkv", "libx264", "")])
+def test_pixels_keep_their_shape_in_matroska(name, codec, title, render, tmp_path):
+    whole, source = tmp_path / f"whole{Path(name).suffix}", tmp_path / name
+    made = {"libsvtav1": {"preset": "12"}, "libx264": {}}.get(codec, {"cpu-used": "8", "deadline": "realtime"})
+    make_clip(whole, codec=codec, audio="libopus", options=made)
+    with av.open(str(whole)) as a, av.open(str(source), "w") as b:
+        streams = [b.add_stream_from_template(s, opaque=True) for s in a.streams]
+        streams[0].metadata["title"] = title + MARK
+        for packet in (p for p in a.demux() if p.size):
+            packet.stream = streams[packet.stream_index]
+            b.mux(packet)
+    write_aspect(source, (96, 80), Fraction(93, 64))
+    output = tmp_path / f"out{Path(name).suffix}"
+    assert index_video(source).look.aspect == Fraction(93, 64)
+    result = run(source, output, render=render)
+    assert result.audit["ok"] and result.audit["render"] == render, result.audit
+    for path in (source, output):
+        with av.open(str(path)) as container:
+            video = container.streams.video[0]
+            assert video.sample_aspect_ratio == Fraction(93, 64) and video.metadata.get("title", "") == title
+            assert len(list(container.decode(video))) == 24
+    assert_same_file_around(source, output)
+
+
+def test_numbers_and_names_of_a_transport_stream_stay(tmp_path):
+    source, output = tmp_path / "a.ts", tmp_path / "out.ts"
+    make_clip(source, metadata={"service_name": "Das Erste HD", "service_provider": "Ünï"},
+              muxer={"mpegts_service_id": "77", "mpegts_pmt_start_pid": "500", "mpegts_start_pid": "3000",
+                     "mpegts_transport_stream_id": "9"})
+    run(source, output)
+    expected = [Program(77, 9, 500, "Das Erste HD", "Ünï")]
+    for path in (source, output):
+        assert programs(path) == expected
+        with av.open(str(path)) as container:
+            assert [s.id for s in container.streams] == [3000, 3001]
+
+
+def test_several_programs_in_one_are_named(tmp_path):
+    """The table of a file with one program and one entry for the network, which is made into another program."""
+    source = make_clip(tmp_path / "a.ts")
+    data = bytearray(source.read_bytes())
+    for at in range(0, len(data), 188):
+        if data[at + 1 : at + 3] == b"\x40\0":
+            table = data[at + 5 : at + 5 + 12] + b"\0\2\xf1\0"
+            table[2] += 4
+            data[at + 5 : at + 25] = table + _checksum(bytes(table)).to_bytes(4, "big")
+    source.write_bytes(data)
+    assert [p.number for p in programs(source)] == [1, 2]
+    left = run(source, tmp_path / "out.ts").audit["left_out"]
+    assert len(left) == 1 and "programs 1 (Service01), 2" in left[0]
 
 
 def test_mask_by_colour_looks_at_the_pictures(tmp_path):

@@ -54,14 +54,22 @@ HDR_OPTIONS = {"libx264": ("x264-params", "mastering-display", "cll"),
                "libx265": ("x265-params", "master-display", "max-cll"),
                "libsvtav1": ("svtav1-params", "mastering-display", "content-light")}
 """Where an encoder is told of the screen that HDR was graded on, and of the greatest light."""
+DNXHR_PROFILES = {"DNXHR LB": "dnxhr_lb", "DNXHR SQ": "dnxhr_sq", "DNXHR HQ": "dnxhr_hq", "DNXHR HQX": "dnxhr_hqx",
+                  "DNXHR 444": "dnxhr_444", "yuv422p": "dnxhr_hq", "yuv422p10le": "dnxhr_hqx",
+                  "yuv444p10le": "dnxhr_444", "gbrp10le": "dnxhr_444"}
+"""By the source's profile, else by the pixel format. (The older DNxHD knows only a few sizes and rates.)"""
+UNLISTED = ("yuv420p", "yuv422p", "yuv444p", "rgb24", "gray", "yuv420p10le", "yuv422p10le", "yuv444p10le")
+"""Pixel formats tried for encoders that say of none, as they take all: raw video."""
 MPEG_RATES = [Fraction(r) for r in (24, 25, 30, 50, 60)] + [Fraction(n * 1000, 1001) for n in (24, 30, 60)]
 """Rates that MPEG-1 and -2 headers can name (ISO/IEC 13818-2, table 6-4)."""
 TRANSPORT_CODECS = frozenset(("mpeg1video", "mpeg2video", "mpeg4", "libx264", "libx265", "h264_nvenc", "hevc_nvenc"))
 """What MPEG program and transport streams carry so that others can play it."""
+OGG_CODECS = frozenset(("libvpx",))
+"""What Ogg carries of what can be written; its muxer says so only when it is too late."""
 GBR = 0
 """AVColorSpace of pictures that are RGB."""
-BT601_CODECS = frozenset(("mjpeg", "vp8"))
-"""Codecs whose decoders take BT.601 for granted, whatever a container says."""
+FIXED_MATRIX = {"mjpeg": UNTAGGED, "vp8": UNTAGGED, "dnxhd": 1}
+"""Codecs whose decoders take a matrix for granted, BT.601 or BT.709, whatever a container says."""
 SAY_RANGE = frozenset(("h264", "hevc", "av1", "vp9", "dnxhd"))
 """Codecs whose packets say whether samples are of full range."""
 LIMITED_CODECS = frozenset(("vp8", "mpeg1video", "mpeg2video", "prores"))
@@ -74,11 +82,13 @@ INTERLACED = {2: "tff", 3: "bff", 4: "tff", 5: "bff"}
 @dataclass(frozen=True)
 class Encoder:
     """An encoder with its settings; `rate` is only a label, frames are numbered and timed by the writer. `colorspace`
-    and `color_range` (AVColorSpace, AVColorRange) tag what it is given."""
+    and `color_range` (AVColorSpace, AVColorRange) tag what it is given. Frames are worked on in `pixel_format`, and
+    given to it as `packing`, the same samples."""
 
     name: str
     codec: str
     pixel_format: str
+    packing: str
     colorspace: int
     color_range: int
     rate: Fraction
@@ -89,7 +99,7 @@ class Encoder:
         """Set an encoder's context; before it is opened."""
         look = source.look
         context.width, context.height = source.width, source.height
-        context.pix_fmt = self.pixel_format
+        context.pix_fmt = self.packing
         context.framerate, context.time_base = self.rate, 1 / self.rate
         context.thread_type = "AUTO"
         if look.aspect:
@@ -137,8 +147,9 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
         if not _exists(name):
             raise UsageError(f"--codec {config.codec} is not an encoder here; try {', '.join(sorted(ENCODERS))}")
         if not fits(name, container_format):
+            others = [s for s, f in (("mkv", "matroska"), ("mov", "mov"), ("avi", "avi")) if fits(name, f)]
             raise OutputError(f"--codec {config.codec} cannot be put into {output.name}; give an --output that ends "
-                              "in .mkv, or another --codec")
+                              f"in .{' or .'.join(others or ['mkv'])}, or another --codec")
     else:
         wanted = ENCODERS.get(source.codec)
         if wanted == "libx264" and is_rgb(source.look.pixel_format) and fits("libx264rgb", container_format):
@@ -165,6 +176,8 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
         options[HDR_OPTIONS[name][0]] = ":".join(filter(None, (options.get(HDR_OPTIONS[name][0]), light)))
     elif source.look.mastering is not None or source.look.light is not None:
         log.warning("%s: the encoder %s cannot say of what light its HDR is; players will guess", source.path, name)
+    if name == "dnxhd":
+        options["profile"] = DNXHR_PROFILES.get(source.look.profile or "") or DNXHR_PROFILES[pixel_format]
     if name == "prores_ks" and source.look.profile in PRORES_PROFILES:
         options["profile"] = PRORES_PROFILES[source.look.profile]
     if container_format == "avi":  # it has no times of display, so pictures must come in their order
@@ -174,13 +187,17 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
         rate = min(MPEG_RATES, key=lambda r: abs(r - source.rate))
     elif rate.numerator > 60000 or rate.denominator > 60000:
         rate = rate.limit_denominator(1001)
-    return Encoder(name, codec, pixel_format, colorspace, color_range, rate, options, quantiser)
+    listed = av.codec.Codec(name, "w").video_formats
+    packing = source.look.pixel_format if same_codec and not listed else pixel_format
+    return Encoder(name, codec, pixel_format, packing, colorspace, color_range, rate, options, quantiser)
 
 
 def fits(encoder: str, container_format: str) -> bool:
     """Whether a container takes what an encoder writes."""
     if container_format in ("mpegts", "mpeg", "vob", "svcd", "dvd"):
         return encoder in TRANSPORT_CODECS
+    if container_format in ("ogg", "ogv"):
+        return encoder in OGG_CODECS
     with av.open(os.devnull, "w", format=container_format) as container:
         try:
             container.add_stream(encoder, rate=25)
@@ -243,7 +260,8 @@ def _pixel_format(name: str, source: VideoIndex) -> str:
     own = source.look.pixel_format
     if not own:
         raise InputError(f"{source.path}: no picture of its video could be decoded; get the file again")
-    known = [f.name for f in av.codec.Codec(name, "w").video_formats or () if can_paste(f.name)] or ["yuv420p"]
+    listed = [f.name for f in av.codec.Codec(name, "w").video_formats or ()] or [own, *UNLISTED]
+    known = [name for name in listed if can_paste(name)]
     if own in known:
         return own
     shape = _shape(own)
@@ -260,7 +278,7 @@ def _colours(codec: str, pixel_format: str, source: VideoIndex, container_format
     was_rgb = is_rgb(look.pixel_format)
     if is_rgb(pixel_format):
         return (look.colorspace, look.color_range) if was_rgb and codec == source.codec else (GBR, FULL_RANGE)
-    colorspace = UNTAGGED if was_rgb or codec in BT601_CODECS else look.colorspace
+    colorspace = FIXED_MATRIX.get(codec, UNTAGGED if was_rgb else look.colorspace)
     if codec == "mjpeg":
         return colorspace, FULL_RANGE
     if was_rgb:

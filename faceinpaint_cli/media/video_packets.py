@@ -13,6 +13,7 @@ from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
 from faceinpaint_cli.media.video_index import NO_TIME, VideoIndex, decoding_times, reorder_delay
 from faceinpaint_cli.media.video_reader import with_data
 
+ALPHA = "matroska_block_additional"
 Feed = Callable[["av.Packet | None"], Iterator[av.Packet]]
 """Takes each video packet of the source, then None; gives the packets to be written at that place."""
 
@@ -28,8 +29,9 @@ def copied(source: VideoIndex) -> Feed:
     return feed
 
 
-def encoded(source: VideoIndex, plan: RenderPlan, store: SegmentStore) -> Feed:
-    """The encoded segments in place of all packets, one for one, what is left over at the end."""
+def encoded(source: VideoIndex, plan: RenderPlan, store: SegmentStore, alpha: bool) -> Feed:
+    """The encoded segments in place of all packets, one for one, what is left over at the end; with `alpha` each takes
+    that of the packet in whose place it stands."""
     frames = written_frames(source, plan, store)
     times = source.shown[frames]
     step = int(np.diff(times).min()) if len(times) > 1 else source.duration_of(0)
@@ -42,7 +44,7 @@ def encoded(source: VideoIndex, plan: RenderPlan, store: SegmentStore) -> Feed:
         else:
             following = next(ready, None)
             if following is not None:
-                yield following
+                yield _with_alpha(following, packet) if alpha else following
 
     return feed
 
@@ -74,7 +76,8 @@ def joined(source: VideoIndex, plan: RenderPlan, store: SegmentStore, joiner: Jo
             yield packet
             return
         while waiting is not None and (packet is None or places[waiting.frame] <= place):
-            yield _packet(source, waiting, joiner.pack(waiting.data), int(dts[waiting.frame]))
+            ready_packet = _packet(source, waiting, joiner.pack(waiting.data), int(dts[waiting.frame]))
+            yield ready_packet if packet is None else _with_alpha(ready_packet, packet)
             waiting = next(ready, None)
 
     return feed
@@ -114,6 +117,14 @@ def _timed(source: VideoIndex, packet: av.Packet, place: int) -> av.Packet:
     """The packet, with a decoding time if its file gives none: mp4 needs one."""
     if packet.dts is None and source.dts[place] != NO_TIME:
         packet.dts = int(source.dts[place])
+    return packet
+
+
+def _with_alpha(packet: av.Packet, source: av.Packet) -> av.Packet:
+    """The packet with what stands beside a packet of VP8 or VP9 in WebM: the alpha of its picture, which is a stream of
+    its own."""
+    if source.has_sidedata(ALPHA):
+        packet.set_sidedata(source.get_sidedata(ALPHA))
     return packet
 
 

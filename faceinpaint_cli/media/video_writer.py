@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 
 from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media import video_packets
 from faceinpaint_cli.media.encoders import Encoder
+from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
 from faceinpaint_cli.media.mov_boxes import index_comes_first, sample_kinds
 from faceinpaint_cli.media.segments import SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
+from faceinpaint_cli.media.ts_programs import Program, programs
 from faceinpaint_cli.media.video_index import VideoIndex, location, nth_video, open_video, reason
 from faceinpaint_cli.media.video_reader import read_packets
 
@@ -24,6 +28,10 @@ OF_THE_CONTAINER = frozenset(("major_brand", "minor_version", "compatible_brands
 """Metadata that a muxer writes about itself, not about the content."""
 STATISTICS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "SOURCE_ID")
 """Matroska tags that describe the packets as they were."""
+LEAST_PID = 0x20
+"""Below it are the tables of the stream."""
+OFF_THE_RATE = 0.1
+"""Frames by which a time may be away from those of the constant rate: where times are rounded they are."""
 GLOBAL_HEADER = 0x40  # AVFMT_GLOBALHEADER: parameter sets stand in the header of the file, not in the packets
 MATROSKA = frozenset(("matroska", "webm"))
 MOV_FAMILY = frozenset(("mp4", "mov", "ipod", "3gp", "3g2", "f4v", "psp", "ismv"))
@@ -64,7 +72,10 @@ def write_video(source: VideoIndex, target: Path, format_name: str, plan: Render
     try:
         with (open_video(source.path) as incoming,
               av.open(location(target), "w", format_name, _muxer_options(source, incoming, format_name)) as out):
-            return _Assembly(source, incoming, out, plan, encoder, store).write()
+            written = _Assembly(source, incoming, out, plan, encoder, store).write()
+        if _says_aspect_apart(source, format_name):
+            write_aspect(target, (source.width, source.height), source.look.aspect or Fraction(1))
+        return written
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, OSError) and error.errno and error.errno > 0:
             raise
@@ -80,6 +91,10 @@ class _Assembly:
         self.written = Written()
         self.video_in = nth_video(incoming, source.stream)
         self.kinds = sample_kinds(source.path) if "mov" in source.format else {}
+        self.programs = _programs(source, out.format.name)
+        self.has_alpha = {k.lower(): v for k, v in self.video_in.metadata.items()}.get("alpha_mode") == "1"
+        self.keeps_alpha = self.has_alpha and out.format.name in MATROSKA and (
+            plan is None or encoder is None or encoder.codec == source.codec)
         self.joiner = Joiner(source.codec, self.video_in.codec_context.extradata)
 
     def write(self) -> Written:
@@ -103,13 +118,19 @@ class _Assembly:
             return video_packets.copied(self.source)
         if self.plan.smart:
             return video_packets.joined(self.source, self.plan, self.store, self.joiner)
-        return video_packets.encoded(self.source, self.plan, self.store)
+        return video_packets.encoded(self.source, self.plan, self.store, self.keeps_alpha)
 
     def _copy_container_facts(self) -> None:
         self.out.metadata.update({k: v for k, v in self.incoming.metadata.items()
                                   if k.lower() not in OF_THE_CONTAINER})
         if "creation_time" in self.out.metadata:  # said twice where there are both an old place and a key for it
             self.out.metadata["creation_time"] = self.out.metadata["creation_time"].split(";")[0]
+        if len(self.programs) == 1:
+            names = {"service_name": self.programs[0].name, "service_provider": self.programs[0].provider}
+            self.out.metadata.update({k: v for k, v in names.items() if v})
+        elif self.programs:
+            self._leave_out("the division into programs " + ", ".join(p.label for p in self.programs),
+                            "their streams are written as one program")
         chapters = self.incoming.chapters()
         if chapters:
             self.out.set_chapters(chapters)
@@ -154,9 +175,24 @@ class _Assembly:
                 stream.codec_context.codec_tag = "hvc1"  # the one that Apple's players take
             if self.source.rotation:
                 stream.set_display_rotation(self.source.rotation)
-        stream.time_base = self.source.time_base
+        stream.time_base = self._time_base()
         self._copy_stream_facts(self.video_in, stream)
+        if _says_aspect_apart(self.source, self.out.format.name):
+            stream.metadata["title"] = stream.metadata.get("title", "") + MARK
+        if self.has_alpha and not self.keeps_alpha:
+            for key in [k for k in stream.metadata if k.lower() == "alpha_mode"]:
+                del stream.metadata[key]
+            self._leave_out("the alpha of the video", f"{self.out.format.name} and this codec have no place for it")
         return stream
+
+    def _time_base(self) -> Fraction:
+        """That of the source; in AVI, which counts frames, that of the rate where all times are at it (with a finer one
+        there would be hundreds of frames a second, most of them empty)."""
+        source = self.source
+        places = (source.shown - source.shown[0]) * float(source.time_base * source.rate)
+        if self.out.format.name == "avi" and np.abs(places - np.rint(places)).max() < OFF_THE_RATE:
+            return 1 / source.rate
+        return source.time_base
 
     def _add_copy(self, stream: av.stream.Stream) -> av.stream.Stream | None:
         name = stream.codec_context.name if stream.codec_context is not None else stream.name or "data"
@@ -195,6 +231,8 @@ class _Assembly:
         target.metadata.update({k: v for k, v in source.metadata.items()
                                 if k.lower() not in OF_THE_CONTAINER and not k.upper().startswith(STATISTICS)})
         target.disposition = source.disposition
+        if self.programs:
+            target.id = source.id
 
 
 def is_cover(stream: av.stream.Stream) -> bool:
@@ -205,6 +243,16 @@ def is_cover(stream: av.stream.Stream) -> bool:
 def _only_packet(path: Path, number: int) -> bytes:
     with open_video(path) as container:
         return bytes(next(read_packets(container, container.streams[number])))
+
+
+def _programs(source: VideoIndex, format_name: str) -> list[Program]:
+    """Those of a transport stream that is written as one."""
+    return programs(source.path) if source.format == format_name == "mpegts" else []
+
+
+def _says_aspect_apart(source: VideoIndex, format_name: str) -> bool:
+    """Whether the aspect of pixels must be put into the header that the muxer wrote."""
+    return format_name in MATROSKA and (source.look.aspect or 1) != 1
 
 
 def _muxer_options(source: VideoIndex, incoming: av.container.InputContainer, format_name: str) -> dict[str, str]:
@@ -223,6 +271,11 @@ def _muxer_options(source: VideoIndex, incoming: av.container.InputContainer, fo
             options["movflags"] = "+".join(flags)
     elif format_name == "mpegts":
         options["mpegts_copyts"] = "1"
+        found = _programs(source, format_name)
+        if len(found) == 1:
+            options |= {"mpegts_service_id": str(found[0].number),
+                        "mpegts_pmt_start_pid": str(max(found[0].map_pid, LEAST_PID)),
+                        "mpegts_transport_stream_id": str(max(found[0].stream_id, 1))}
     elif format_name == "avi":  # for the start of sound before zero pictures would be moved, by part of a frame
         options["avoid_negative_ts"] = "disabled"
     return options

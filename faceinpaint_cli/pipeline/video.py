@@ -307,7 +307,7 @@ def _encode(pictures: Iterable[Picture], encoder: Encoder, source: VideoIndex, g
     for picture in pictures:
         if context is None:
             context = encoder.open(source, global_header)
-        frame = picture.frame
+        frame = conform(picture.frame, encoder.packing, encoder.colorspace, encoder.color_range)
         frame.pts, frame.time_base, frame.pict_type = len(facts.frames), context.time_base, 0
         facts.frames.append(picture.number)
         if picture.mask.any():
