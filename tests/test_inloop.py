@@ -17,6 +17,7 @@ from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.media.video_reader import DecodeLog
+from faceinpaint_cli.pipeline.course import Course
 from faceinpaint_cli.pipeline.inloop import InLoop, closed_groups, why_not
 from faceinpaint_cli.pipeline.video_damage import MendedFrames
 from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
@@ -111,6 +112,27 @@ def test_a_hit_first_keyframe_and_a_later_picture_are_set_straight_together(tmp_
     shown, loop = mended(diagnose(tmp_path / "damaged.mp4"), lambda picture: (whole[picture.time], "onward"))
     assert len(loop.mended) == len(hits) and shown.keys() == clean.keys()
     assert min(psnr(clean[t], shown[t]) for t in clean) > 30, "true pictures are hardly moved aside"
+
+
+def test_nothing_is_set_straight_where_pictures_repeat(tmp_path: Path) -> None:
+    """What a step moves by is not told by the steps beside it then."""
+    pictures = (scene(3 * (i - i // 3), 144, 176) for i in range(41))
+    fixed = {"crf": "18", "keyint_min": "20", "sc_threshold": "0", "bf": "0"}
+    clip = encode(tmp_path / "clean.mp4", "libx264", pictures, 20, options=fixed)
+    how = Corruption("bscv", seed=2, bytes=900, spare_keyframes=True)
+    corrupt(clip, tmp_path / "damaged.mp4", how, tmp_path)
+    clean, true = decoded(clip), from_truth(clip)
+    shown, loop = mended(diagnose(tmp_path / "damaged.mp4"), lambda picture: (true(picture)[0], "onward"))
+    assert {m.how for m in loop.mended} == {"onward"}
+    assert all((clean[t][0] == shown[t][0]).all() for t in clean)
+
+
+def test_a_keyframe_that_no_hit_picture_reaches_judges_no_fill() -> None:
+    pictures = [scene(i, 144, 176) for i in range(4)]
+    smooth, torn = (dict(enumerate(p)) for p in (pictures, [pictures[0], pictures[1][::-1], *pictures[2:]]))
+    assert Course(2.0, torn).is_worse_than(Course(2.0, smooth))
+    assert not Course(2.0, smooth).is_worse_than(Course(2.0, torn))
+    assert not Course(1.5, torn).is_worse_than(Course(2.0, smooth)), "it does reach it"
 
 
 @pytest.mark.parametrize("options", [{}, {"b-pyramid": "strict", "refs": "4"}, {"weightb": "0", "bf": "2"}], ids=str)

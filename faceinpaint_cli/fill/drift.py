@@ -17,6 +17,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -35,6 +36,8 @@ NOISE = 0.05
 SCENE = 0.5
 """Share of the last picture that must be found in the keyframe: within a scene it was 0.56 to 0.96, over cuts at most
 0.45."""
+REPEATED = 0.1
+"""A picture repeats the one before it where it differs by this share of what pictures mostly differ by."""
 LIKE = 12.0
 """Grey levels between a pixel and where it was followed to, from which on the way is hardly trusted."""
 
@@ -58,10 +61,12 @@ class Drift:
         self._last: list[tuple[int, np.ndarray]] = []
         self._times: list[int] = []
         self._steps: list[np.ndarray] = []
+        self._changes: list[float] = []
 
     def see(self, time: int, luma: np.ndarray) -> None:
         """The next picture, HW uint8."""
         if self._last:
+            self._changes.append(float(cv2.absdiff(self._last[-1][1], luma).mean()))
             step = quick_flow(self._last[-1][1], luma)
             self._where = [where + carried(step, where) for where in self._where]
             self._steps.append(_coarse(step) / max(1, time - self._last[-1][0]))  # frames may share a time
@@ -76,10 +81,14 @@ class Drift:
         """For each of `guessed`, in order of time, HW2 float32: the pixel that is at y belongs at y + drift.
 
         `key` is (time, luma) of the keyframe that follows, `after` of the picture after that, `back` the motion (HW2
-        float32) from the keyframe to the last picture seen. None where too little was seen, or the keyframe shows
-        another scene.
+        float32) from the keyframe to the last picture seen. None where too little was seen, where the keyframe shows
+        another scene, or where pictures repeat (in clips brought to a higher rate): no step is like the next then.
         """
         if len(self._last) < 2 or len(self._where) < len(self._guessed):
+            return None
+        ends = [self._last[-1][1], key[1], *([after[1]] if after else [])]
+        changes = self._changes + [float(cv2.absdiff(a, b).mean()) for a, b in pairwise(ends)]
+        if min(changes) < REPEATED * float(np.median(changes)):
             return None
         (time0, luma0), (time1, luma1) = self._last
         time2, luma2 = key

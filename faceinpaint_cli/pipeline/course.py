@@ -42,7 +42,7 @@ class Course:
 def keyframe_tells(now: float, filled: float) -> bool:
     """Whether the next keyframe can judge a fill: how far the group's last picture is from it in grey levels, as it was
     `now` and with what was `filled`; not a number where there is none."""
-    if math.isnan(now) or math.isnan(filled):
+    if math.isnan(now) or math.isnan(filled) or now == filled:  # equal: the last picture does not refer to it
         return False
     return min(now, filled) < ANOTHER_SCENE or filled < MUCH_CLOSER * now
 
