@@ -473,6 +473,24 @@ def test_several_programs_in_one_are_named(tmp_path):
     assert len(left) == 1 and "programs 1 (Service01), 2" in left[0]
 
 
+def test_pixels_keep_their_shape_where_only_mp4_says_it(tmp_path):
+    whole, source = make_clip(tmp_path / "whole.mp4", audio=None), tmp_path / "a.mp4"
+    with av.open(str(whole)) as a, av.open(str(source), "w") as b:
+        stream = b.add_stream_from_template(a.streams.video[0], opaque=True)
+        stream.codec_context.sample_aspect_ratio = Fraction(93, 64)
+        for packet in (p for p in a.demux() if p.size):
+            packet.stream = stream
+            b.mux(packet)
+    assert index_video(source).look.aspect == Fraction(93, 64)
+    assert run(source, tmp_path / "out.mp4").audit["render"] == "smart"
+    assert index_video(tmp_path / "out.mp4").look.aspect == Fraction(93, 64)
+
+
+def test_colours_that_mxf_says_in_its_own_way_are_the_same(tmp_path):
+    source = make_clip(tmp_path / "a.mxf", codec="mpeg2video", audio=None, colour=(6, 1, 6, 1))
+    assert run(source, tmp_path / "out.mxf", render="full").audit["ok"]
+
+
 def test_mask_by_colour_looks_at_the_pictures(tmp_path):
     source, output = make_clip(tmp_path / "a.mkv", codec="ffv1", pixel_format="bgr0", audio=None), tmp_path / "out.mkv"
     result = run(source, output, mask_color="#ad5b54", mask_tolerance=12)

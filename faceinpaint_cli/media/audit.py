@@ -262,9 +262,12 @@ def _facts_that_differ(source: VideoIndex, before: av.container.InputContainer, 
     a, b = nth_video(before, source.stream), nth_video(after, number)
     different = []
     for name in ("width", "height", "color_range", "color_primaries", "color_trc", "colorspace"):
-        x, y = written.tags.get(name, getattr(a.codec_context, name)), getattr(b.codec_context, name)
+        x, y = getattr(a.codec_context, name), getattr(b.codec_context, name)
         # VP8's colours are told by its decoder, not by its container: said in so many words they are the same
-        if x != y and (name in written.tags or y != getattr(source.look, name, x)):
+        told = getattr(source.look, name, x)
+        if written.tags.get(name, told) != told:
+            x = told = written.tags[name]
+        if y not in (x, told):
             different.append(f"{name} is {y} instead of {x}")
     x, y = a.sample_aspect_ratio or 1, b.sample_aspect_ratio or 1
     if x != y:

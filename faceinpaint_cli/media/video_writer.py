@@ -158,6 +158,8 @@ class _Assembly:
             stream = self.out.add_stream_from_template(self.video_in, opaque=True)
             if self.out.format.name in self.source.format.split(","):
                 stream.codec_context.codec_tag = self.video_in.codec_context.codec_tag
+            if self.source.look.aspect:  # where only the container says it
+                stream.codec_context.sample_aspect_ratio = self.source.look.aspect
             if "tmcd" in self.kinds.values():  # time code is made anew only with a rate
                 stream.codec_context.framerate = self.source.rate
             if self.plan is not None and self.store is not None:
