@@ -63,6 +63,24 @@ def test_the_gate_fires_when_weights_are_swapped_for_worse_ones(folder, weights,
     assert "Regressions" in (tmp_path / "c" / "bench.html").read_text()
 
 
+def test_a_regression_does_not_become_the_baseline(folder, tmp_path):
+    baseline = tmp_path / "baseline.json"
+    bench(folder, tmp_path / "a", methods=("ns",), update_baseline=baseline)
+    stored = json.loads(baseline.read_text())
+    stored["rows"][0]["psnr"] += 5
+    baseline.write_text(json.dumps(stored))
+    with pytest.raises(GateError):
+        bench(folder, tmp_path / "b", methods=("ns",), gate=baseline, update_baseline=baseline)
+    assert json.loads(baseline.read_text()) == stored
+
+
+def test_a_gate_that_compares_nothing_is_refused(folder, tmp_path):
+    baseline = tmp_path / "baseline.json"
+    bench(folder, tmp_path / "a", methods=("telea",), update_baseline=baseline)
+    with pytest.raises(UsageError, match="nothing would be compared"):
+        bench(folder, tmp_path / "b", methods=("ns",), gate=baseline)
+
+
 def test_a_baseline_of_another_protocol_is_refused(folder, tmp_path):
     baseline = tmp_path / "baseline.json"
     bench(folder, tmp_path / "a", methods=("ns",), update_baseline=baseline)

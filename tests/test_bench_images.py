@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from faceinpaint_bench import images, methods, protocols, sources
 from faceinpaint_bench.config import BenchConfig, parse_external
 from faceinpaint_bench.run import run_bench
+from faceinpaint_bench.sources import decode_rgb
 from PIL import Image
 from skimage.data import astronaut
 
@@ -294,6 +296,37 @@ def test_reports(folder, tmp_path):
     lines = (out / "scores.csv").read_text().splitlines()
     assert len(lines) == 1 + 3 * 5
     assert (tmp_path / "junit.xml").read_text().count("<testcase") == 3
+
+
+def test_pictures_of_one_name_in_several_folders_all_count(folder, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    config = BenchConfig(output=tmp_path / "o", data=(folder, other), size=64, methods=("copy",))
+    result = images.run_images(config, lambda values, total: values)
+    assert len(result.outcomes[0].scores) == 2 * len(list(protocols.Cases(
+        BenchConfig(output=tmp_path, data=(folder,), size=64))))
+    with pytest.raises(DataError, match="is there twice"):
+        protocols.Cases(BenchConfig(output=tmp_path, data=(folder, folder), size=64))
+
+
+def test_no_member_of_a_tar_leads_out_of_the_output(tmp_path):
+    outside = tmp_path / "outside" / "y.png"
+    picture = tmp_path / "p.png"
+    Image.fromarray(np.full((80, 80, 3), 90, np.uint8)).save(picture)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ("p.png", str(outside)):
+            member = tarfile.TarInfo(name)
+            member.size = picture.stat().st_size
+            with picture.open("rb") as file:
+                tar.addfile(member, file)
+    report = bench(tmp_path / "a.tar", tmp_path / "o", methods=("copy",), save_inputs=True)
+    assert report["protocol"]["n"] == 1 and not outside.parent.exists()
+
+
+def test_sixteen_bit_grey_keeps_its_greys():
+    out = io.BytesIO()
+    Image.fromarray(np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)).save(out, "PNG")
+    assert (decode_rgb(out.getvalue(), "a")[..., 0].ravel() == np.arange(256)).all()
 
 
 def test_examples_are_the_worst(folder, tmp_path):

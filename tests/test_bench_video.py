@@ -49,6 +49,17 @@ def test_suite_video(clip, tmp_path):
     assert all(0 <= r["exact"] < 1 for r in report["rows"])
 
 
+def test_a_clip_that_cannot_be_read_is_named_and_the_others_measured(clip, tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(clip.read_bytes())
+    (folder / "b.mp4").write_bytes(b"junk")
+    report = run_bench(BenchConfig(output=tmp_path / "out", data=(folder,), suite="video", codecs=("h264",),
+                                   methods=("concealment",), frames=12))
+    assert [row["clip"] for row in report["rows"]] == ["a.mp4"]
+    assert [entry["name"] for entry in report["unused"]] == ["b.mp4 h264 base"]
+
+
 def test_the_page_marks_the_best_of_each_case():
     rows = [{"method": m, "clip": c, "psnr": p}
             for m, c, p in (("run", "a", 20.0), ("flow", "a", 21.0), ("run", "b", 35.0), ("flow", "b", 34.0))]

@@ -134,3 +134,11 @@ def test_no_file_of_the_kind_is_a_usage_error(tmp_path: Path) -> None:
                                 standalone_mode=False)
     assert type(result.exception).__name__ == "UsageError"
     assert "--kind bscv damages videos" in str(result.exception)
+
+
+def test_an_input_that_is_not_there_is_named(tmp_path):
+    clip = make_clip(tmp_path / "c.mp4")
+    result = CliRunner().invoke(command, [str(tmp_path / "none.mp4"), str(clip), "-o", str(tmp_path / "out")],
+                                standalone_mode=False)
+    assert result.return_value == 1 and "none.mp4 does not exist" in result.stderr
+    assert (tmp_path / "out" / "c.mp4").is_file()

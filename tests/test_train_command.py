@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from faceinpaint_train.recipe import read_recipe
+from faceinpaint_train.run import train
 from safetensors.torch import load_file
 from test_train_run import canvases
+
+from faceinpaint_cli.errors import UsageError
 
 RECIPE = """
 [model]
@@ -112,3 +116,9 @@ def test_it_says_in_one_line_what_is_wrong(data, tmp_path):
         last = result.stderr.strip().splitlines()[-1]
         assert last.startswith("faceinpaint: ") and expected in last
         assert "Traceback" not in result.stderr
+
+
+def test_a_run_among_its_own_data_is_refused(tmp_path):
+    resolved = read_recipe("base-coarse", ["run.minutes=0", "run.steps=1"])
+    with pytest.raises(UsageError, match="is in DATA"):
+        train(resolved, [tmp_path], tmp_path / "run")

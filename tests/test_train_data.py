@@ -12,7 +12,7 @@ import pytest
 from faceinpaint_train.batches import BatchPlan, make_batch, prepared, sample_indices
 from faceinpaint_train.crops import Jitter, cut
 from faceinpaint_train.faces import load_faces
-from faceinpaint_train.sources import partition_of, read_source
+from faceinpaint_train.sources import TEST_REASON, partition_of, read_source
 
 from faceinpaint_cli.errors import DataError
 
@@ -65,7 +65,9 @@ def test_the_test_partition_is_never_read(tmp_path, kind):
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))
-    found = dict(read_source(target, {}))
+    left_out: dict[str, int] = {}
+    found = dict(read_source(target, {}, left_out))
+    assert left_out == {TEST_REASON: 2}
     assert list(found) == ["000001.png"]
 
 
@@ -75,7 +77,7 @@ def test_faces_are_split_counted_and_cached(tmp_path, monkeypatch, caplog):
     (tmp_path / "data" / "small.png").write_bytes(png(canvas(1)[:20, :20]))
     faces = load_faces([tmp_path / "data"], "canvas", tmp_path / "cache")
     assert (len(faces.train), len(faces.val)) == (20, 1)
-    assert faces.left_out == {"unreadable": 1, "too small": 1}
+    assert faces.left_out == {"unreadable": 1, "too small": 1, TEST_REASON: 1}
     assert "broken.png" in caplog.text and "small.png" in caplog.text
     assert np.array_equal(faces.val[0], canvas(170_000))
     monkeypatch.setattr("faceinpaint_train.faces.decode", None)  # a second reading would fail

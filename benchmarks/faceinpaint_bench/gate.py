@@ -63,15 +63,18 @@ def check_comparable(suite: str, protocol: dict[str, Any], baseline: dict[str, A
                          "write a new one with --update-baseline")
 
 
+def compared(baseline: dict[str, Any], named: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """The rows of a baseline that a report is held against: of the kinds in `named`, where it names some."""
+    return [old for old in baseline["rows"] if not named or old.get("kind", old["method"]) in (*named, "external")]
+
+
 def regressions(report: dict[str, Any], baseline: dict[str, Any], tolerance: dict[str, tuple[float, bool]],
                 named: tuple[str, ...] = ()) -> list[str]:
     """One line for each figure that is worse than the baseline's by more than the tolerance, and for each row
     that is gone or rests on fewer pictures. Where `named` is given, only rows of these kinds are compared."""
     rows = {_key(r): r for r in report["rows"]}
     lines = []
-    for old in baseline["rows"]:
-        if named and old.get("kind", old["method"]) not in (*named, "external"):
-            continue
+    for old in compared(baseline, named):
         label = label_of(old)
         new = rows.get(_key(old))
         if new is None:

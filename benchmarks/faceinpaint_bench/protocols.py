@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,12 @@ class Cases:
         paths = config.data or (bundled_samples(),)
         self.dataset = "+".join(p.stem for p in config.data) or "samples"
         self.items = [item for path in paths for item in open_source(path)]
+        if len({item.name for item in self.items}) < len(self.items):  # the same name in several DATA
+            self.items = [replace(item, name=f"{path.stem}/{item.name}")
+                          for path in paths for item in open_source(path)]
+        twice = [name for name, count in Counter(item.name for item in self.items).items() if count > 1]
+        if twice:
+            raise DataError(f"DATA: {twice[0]} is there twice; give each picture once")
         if config.limit is not None:
             self.items = self.items[:config.limit]
         self.masks = open_source(config.masks, "--masks") if config.masks else []

@@ -34,6 +34,9 @@ def run_bench(config: BenchConfig, progress: bool = False) -> dict[str, Any]:
     if baseline is not None and config.gate is not None:  # what is known before any work
         known = {"name": config.protocol, "size": config.size, "seed": config.seed} if config.suite == "images" else {}
         gate.check_comparable(config.suite, known, baseline, config.gate, whole=False)
+        if not gate.compared(baseline, config.methods):
+            raise UsageError(f"--gate {config.gate} has no row of these --methods: nothing would be compared; measure "
+                             "its methods, or write a new one with --update-baseline")
     output = _folder(config.output)
 
     def watch(values: Iterable[T], total: int) -> Iterable[T]:
@@ -59,7 +62,7 @@ def run_bench(config: BenchConfig, progress: bool = False) -> dict[str, Any]:
         gate.check_comparable(config.suite, found["protocol"], baseline, config.gate)
         found["regressions"] = gate.regressions(found, baseline, tolerance, config.methods)
     _write(config, output, found, result, articles)
-    if config.update_baseline is not None:
+    if config.update_baseline is not None and not found.get("regressions"):
         _text(config.update_baseline, report.to_json(found))
     if found.get("regressions"):
         raise GateError("\n".join([f"{len(found['regressions'])} figures are worse than in {config.gate}:",

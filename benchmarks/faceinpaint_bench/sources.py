@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -51,7 +53,7 @@ def open_source(path: Path, flag: str = "DATA") -> list[Item]:
         archive = zipfile.ZipFile(path)
         items = [Item(n, _of_zip(archive, n)) for n in archive.namelist() if not n.endswith("/")]
     elif tarfile.is_tarfile(path):
-        with tarfile.open(path) as tar:
+        with _tar(path) as tar:
             plain = tar.fileobj is not None and isinstance(tar.fileobj, io.BufferedReader)
             items = [Item(m.name, _of_tar(path, m, plain)) for m in tar.getmembers() if m.isfile()]
     else:
@@ -63,9 +65,22 @@ def open_source(path: Path, flag: str = "DATA") -> list[Item]:
     return found
 
 
+@contextmanager
+def _tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """DataError where its list of members breaks off."""
+    try:
+        with tarfile.open(path) as tar:
+            yield tar
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is a broken tar ({error}); get it again") from None
+
+
 def decode_rgb(data: bytes, name: str) -> np.ndarray:
     """HWC uint8 RGB; DataError where it is no readable picture."""
-    return np.asarray(_open(data, name).convert("RGB"))
+    picture = _open(data, name)
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow's conversion would clip
+        picture = Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    return np.asarray(picture.convert("RGB"))
 
 
 def decode_mask(data: bytes, name: str, size: int) -> np.ndarray:
@@ -84,11 +99,18 @@ def _open(data: bytes, name: str) -> Image.Image:
 
 
 def _hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)
+    """Of hidden files, and of archives' members that would lead out of a folder: never looked at."""
+    return Path(name).is_absolute() or any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)
 
 
 def _of_zip(archive: zipfile.ZipFile, name: str) -> Callable[[], bytes]:
-    return lambda: archive.read(name)
+    def read() -> bytes:
+        try:
+            return archive.read(name)
+        except (zipfile.BadZipFile, zlib.error, OSError) as error:
+            raise DataError(f"{name} is broken in its zip ({error})") from None
+
+    return read
 
 
 def _of_tar(path: Path, member: tarfile.TarInfo, plain: bool) -> Callable[[], bytes]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 
 from faceinpaint_bench.clips import CODECS, DAMAGES, STANDARD, InStep, choose, encode, open_clips, reference_in_time
@@ -19,6 +20,7 @@ from faceinpaint_bench.fillers import Flicker, FlowPropagation, Freeze, PerFrame
 from faceinpaint_bench.html import Article
 from faceinpaint_cli import metrics
 from faceinpaint_cli.config import RunConfig
+from faceinpaint_cli.errors import DataError, FaceInpaintError
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.pipeline.video import repair_video
 from faceinpaint_cli.synthesis.bitstream import corrupt
@@ -111,15 +113,23 @@ def run_video(
     lpips = metrics.Lpips(config.lpips) if config.lpips else None
     rows: list[dict[str, Any]] = []
     worst: list[Worst] = []
+    unused: dict[str, str] = {}
     work = [(p, c, b) for p in paths for c in codecs for b in branches]
     with tempfile.TemporaryDirectory() as scratch:
         for number, (path, codec, branch) in enumerate(watch(work, len(work))):
             folder = Path(scratch) / str(number)
             folder.mkdir()
-            found, frame = _measure(path, codec, branch, methods, config, folder, lpips)
+            try:
+                found, frame = _measure(path, codec, branch, methods, config, folder, lpips)
+            except (FaceInpaintError, av.FFmpegError) as error:
+                unused[f"{path.name} {codec} {branch}"] = " ".join(str(error).replace(f"{folder}/", "").split())
+                continue
             rows += found
             if frame is not None:
                 worst = sorted([*worst, frame], key=lambda w: w.psnr)[: config.examples]
+    if not rows:
+        first = ": ".join(next(iter(unused.items())))
+        raise DataError(f"DATA: none of {len(work)} could be measured; the first: {first}")
     means = _means(rows)
     return {
         "protocol": {
@@ -129,7 +139,8 @@ def run_video(
             "psnr": "squared error pooled over the pixels of the clip",
             "masks": "given to freeze, telea, flow and run (true mask); withheld from run",
         },
-        "rows": means + rows, "pairs": [], "left_out": {}, "unused": [],
+        "rows": means + rows, "pairs": [], "left_out": {},
+        "unused": [{"name": name, "error": error} for name, error in unused.items()],
     }, [w.article for w in worst]
 
 
@@ -225,7 +236,7 @@ def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if len(members) < 2:
             continue
         done = [m for m in members if m["n"]]
-        keys = [k for k, v in done[0].items() if isinstance(v, float)] if done else []
+        keys = list(dict.fromkeys(k for m in done for k, v in m.items() if isinstance(v, float)))
         row = {"method": method, "clip": "all", "codec": codec, "branch": branch, "n": len(done),
                "n_total": len(members), "frame_errors": sum(m["frame_errors"] for m in done),
                "sync_errors": sum(m["sync_errors"] for m in done),

@@ -59,10 +59,14 @@ def command(
     from faceinpaint_cli.synthesis.files import damage_image, damage_video, summary
 
     wanted = "image" if kind == "patch" else "video"
-    jobs = [job for job in discover([Path(p) for p in inputs], output) if job.kind == wanted]
-    if not jobs:
+    everything = discover([Path(p) for p in inputs], output)
+    broken = [job for job in everything if job.error]
+    jobs = [job for job in everything if job.kind == wanted and not job.error]
+    if not jobs and not broken:
         raise UsageError(f"--kind {kind} damages {wanted}s, and there is none among the inputs")
-    named, failed = settings[branch], 0
+    named, failed = settings[branch], len(broken)
+    for job in broken:
+        click.echo(f"faceinpaint: {job.error}", err=True)
     how = None if kind == "patch" else Corruption(
         kind, seed, fraction or named.fraction, named.position if position is None else position,
         deleted or named.count, count, int(block), burst, spare_index, spare_keyframes)

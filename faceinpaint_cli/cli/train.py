@@ -43,6 +43,7 @@ def command(
     Several processes: torchrun --nproc-per-node N -m faceinpaint_cli train ...
     """
     import json
+    import os
 
     from faceinpaint_train import run
     from faceinpaint_train.recipe import read_recipe
@@ -51,8 +52,10 @@ def command(
     from faceinpaint_cli.errors import UsageError
 
     if recipe in FINDERS:
-        if not minutes or steps or overrides or show_masks or dry_run:
-            raise UsageError(f"--recipe {recipe} takes --minutes, --resume and --cache alone")
+        if steps or overrides or show_masks or dry_run or device not in ("auto", "cpu"):
+            raise UsageError(f"--recipe {recipe} takes --minutes, --resume and --cache alone, and trains on the CPU")
+        if not minutes:
+            raise UsageError(f"--recipe {recipe} needs --minutes: say how long to train")
         if (output / "last.ckpt").exists() and not resume:
             raise UsageError(f"{output} holds a run already: add --resume, or give another -o")
         click.echo(json.dumps(getattr(run, FINDERS[recipe])(data, output, minutes, cache=cache)))
@@ -74,5 +77,6 @@ def command(
             bar.update(min(100.0, 100 * share) - bar.n)
 
         facts = run.train(resolved, data, output, device=device, cache=cache, resume=resume, report=report)
-    click.echo(json.dumps(facts))
+    if os.environ.get("RANK", "0") == "0":  # under torchrun the others have no figures
+        click.echo(json.dumps(facts))
     return 130 if facts["stopped"] else 0

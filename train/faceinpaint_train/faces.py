@@ -74,7 +74,7 @@ def _build(paths: Sequence[Path], crop: str, stem: Path) -> None:
         if partition == "train" and held_out(name):
             fallback.append(len(kept["train"]))
         kept[partition].append(canvas)
-    if not kept["val"] and len(kept["train"]) > LEAST:
+    if not kept["val"] and len(kept["train"]) >= LEAST:
         chosen = set(fallback or [0])
         kept["val"] = [kept["train"][i] for i in sorted(chosen)]
         kept["train"] = [c for i, c in enumerate(kept["train"]) if i not in chosen]
@@ -97,7 +97,7 @@ def _canvases(
     finder = None
     for path in paths:
         partitions: dict[str, str] = {}
-        source = read_source(path, partitions)
+        source = read_source(path, partitions, left_out)
         with ThreadPoolExecutor(2) as pool:
             while part := list(itertools.islice(source, 64)):
                 waiting = []

@@ -57,6 +57,9 @@ def train(
     without an end or a folder in use, DataError, ModelError, DeviceError and OutputError.
     """
     check_run(recipe, folder, resume)
+    for path in data:
+        if path.is_dir() and path.resolve() in (folder.resolve(), *folder.resolve().parents):
+            raise UsageError(f"-o {folder} is in DATA ({path}), a run would learn from what it writes; put it elsewhere")
     cv2.setNumThreads(1)
     with join_team(resolve_device(device)) as team:
         faces = shared_faces(data, recipe["data"]["crop"], cache or folder / "cache", team)

@@ -6,7 +6,7 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from faceinpaint_cli.errors import DataError
@@ -16,27 +16,29 @@ PARTITION_FILE = "list_eval_partition.txt"
 CELEBA_NAME = re.compile(r"(\d{6})\.(jpg|png)")
 CELEBA_VALIDATION, CELEBA_TEST, CELEBA_END = 162_771, 182_638, 202_600
 """First numbers of CelebA's official validation and test partitions, and the number after the last."""
+TEST_REASON = "named like CelebA's test partition"
 HELD_OUT = 0.02
 """Share of the pictures without an official partition that is held out for validation."""
 
 
-def read_source(path: Path, partitions: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of every picture in a folder, zip or tar that is not of a test partition, in name order.
+def read_source(path: Path, partitions: dict[str, str], left_out: dict[str, int]) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of every picture in a folder, zip or tar that is not of a test partition, in name order; those of
+    one are counted in `left_out`.
 
     A `list_eval_partition.txt` found in it fills `partitions` (name to train, val or test) first.
     """
     try:
         if path.is_dir():
             files = {str(PurePosixPath(p.relative_to(path))): p for p in sorted(path.rglob("*")) if p.is_file()}
-            yield from _chosen(list(files), lambda name: files[name].read_bytes(), partitions)
+            yield from _chosen(list(files), lambda name: files[name].read_bytes(), partitions, left_out)
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 names = sorted(i.filename for i in archive.infolist() if not i.is_dir())
-                yield from _chosen(names, archive.read, partitions)
+                yield from _chosen(names, archive.read, partitions, left_out)
         elif path.is_file() and tarfile.is_tarfile(path):
             with tarfile.open(path) as archive:
                 members = {m.name: m for m in archive if m.isfile()}
-                yield from _chosen(sorted(members), lambda n: _read(archive, members[n]), partitions)
+                yield from _chosen(sorted(members), lambda n: _read(archive, members[n]), partitions, left_out)
         else:
             raise DataError(f"{path} is no folder, zip or tar of pictures: give one as DATA")
     except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
@@ -48,12 +50,18 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return file.read() if file else b""
 
 
-def _chosen(names: list[str], read, partitions: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+def _chosen(
+    names: list[str], read: Callable[[str], bytes], partitions: dict[str, str], left_out: dict[str, int]
+) -> Iterator[tuple[str, bytes]]:
     for name in names:
         if PurePosixPath(name).name == PARTITION_FILE:
             partitions.update(parse_partitions(read(name).decode("utf-8", "replace")))
     for name in names:
-        if PurePosixPath(name).suffix.lower() in SUFFIXES and partition_of(name, partitions) != "test":
+        if PurePosixPath(name).suffix.lower() not in SUFFIXES:
+            continue
+        if partition_of(name, partitions) == "test":
+            left_out[TEST_REASON] = left_out.get(TEST_REASON, 0) + 1
+        else:
             yield name, read(name)
 
 
