@@ -59,7 +59,7 @@ def train(
     check_run(recipe, folder, resume)
     for path in data:
         if path.is_dir() and path.resolve() in (folder.resolve(), *folder.resolve().parents):
-            raise UsageError(f"-o {folder} is in DATA ({path}); put it elsewhere, or the run learns from what it writes")
+            raise UsageError(f"-o {folder} is in DATA ({path}): put it elsewhere, or it learns from what it writes")
     cv2.setNumThreads(1)
     with join_team(resolve_device(device)) as team:
         faces = shared_faces(data, recipe["data"]["crop"], cache or folder / "cache", team)
