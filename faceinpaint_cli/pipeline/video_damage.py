@@ -117,7 +117,8 @@ class MendedFrames:
                 else:
                     packets = islice(plain, start.packets[0] - place, run.packets[1] - place)
                     place = run.packets[1]
-                context = tolerant.open_decoder(stream, threads=loop is None)
+                # frame by frame: several at once lose whole pictures beside one that fails
+                context = tolerant.open_decoder(stream, threads=False)
                 frames = numbered(self.source, self._shown(decoded(context, packets, 0, problems)), start.frames[0])
                 yield from self._complete((f for f in frames if f[0] >= run.frames[0]), run.frames)
             if loop is not None:
