@@ -77,3 +77,14 @@ def test_wrong_settings_are_usage_errors(tmp_path):
 def test_the_localiser_trains_for_minutes_only(tmp_path):
     with pytest.raises(UsageError, match="takes --minutes"):
         invoke(train, tmp_path, "-o", tmp_path / "run", "--recipe", "localiser", "--steps", 4)
+
+
+@pytest.mark.parametrize("setting", [
+    "run.log_steps=0", "run.validate_steps=0", "run.validate_faces=0", "run.steps=-5", "run.minutes=nan",
+    "data.batch=0",
+    "data.batch=true", "data.size=0", "data.shapes.foo=1", "data.shapes={}", "data.shapes.center=-1",
+    "data.patches.nope=1", "optimiser.betas=[0.9]", "optimiser.lr=-1", "optimiser.ema=2.0", "seed=-1", "run.threads=-1",
+])
+def test_settings_out_of_range_are_told_before_any_work(tmp_path, setting):
+    with pytest.raises(UsageError, match=setting.split("=")[0].rsplit(".", 1)[0]):
+        invoke(train, tmp_path, "-o", tmp_path / "run", "--recipe", "base-coarse", "--set", setting, "--dry-run")

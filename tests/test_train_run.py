@@ -81,7 +81,8 @@ def test_every_recipe_names_what_exists():
 def test_overrides_are_checked():
     assert read_recipe("pix2pix", ["data.batch=3", "optimiser.lr=1e-3"])["data"]["batch"] == 3
     assert parse_override("model.init=/a/b.ckpt") == {"model": {"init": "/a/b.ckpt"}}
-    for text, message in (("data.bach=3", "unknown setting 'data.bach'"), ("data.batch=x", "takes a int"),
+    for text, message in (("data.bach=3", "unknown setting 'data.bach'"), ("data.batch=x", "takes a number, 1 or more"),
+                          ("data.batch=2.5", "takes a int"),
                           ("data=3", "is a table"), ("nothing", "takes key=value"),
                           ("loss.adversarial=wgan", "takes one of hinge, lsgan, vanilla")):
         with pytest.raises(UsageError, match=message):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from faceinpaint_cli.errors import UsageError
+from faceinpaint_cli.synthesis.patches import PATCHES
+from faceinpaint_cli.synthesis.shapes import SHAPES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -89,6 +92,31 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 """Settings that take one of few words."""
 
+RANGES: Mapping[str, tuple[float, float]] = {
+    "seed": (0, math.inf),
+    "model.prior_faces": (0, math.inf),
+    "data.size": (8, 4096),
+    "data.batch": (1, math.inf),
+    "data.irregular_share": (0, 1),
+    "optimiser.lr": (0, math.inf),
+    "optimiser.lr_discriminator": (0, math.inf),
+    "optimiser.warmup": (0, math.inf),
+    "optimiser.flat": (0, 1),
+    "optimiser.clip": (0, math.inf),
+    "optimiser.ema": (0, 1),
+    "run.steps": (0, math.inf),
+    "run.minutes": (0, math.inf),
+    "run.validate_steps": (1, math.inf),
+    "run.validate_faces": (1, math.inf),
+    "run.save_minutes": (0, math.inf),
+    "run.log_steps": (1, math.inf),
+    "run.threads": (0, 1024),
+}
+"""Least and most of settings that have limits."""
+
+KINDS: Mapping[str, Collection[str]] = {"data.shapes": SHAPES, "data.patches": PATCHES}
+"""Tables of shares, whose keys are of these."""
+
 FREE = {"model.options", "discriminator.options", "data.shapes", "data.patches"}
 """Tables whose keys the recipe chooses."""
 
@@ -140,20 +168,42 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], prefix: str = "") ->
             raise UsageError(f"unknown setting {where!r} (--set or recipe): known here are {', '.join(base)}")
         known = base[key]
         if where in FREE and isinstance(value, Mapping):
+            _check_kinds(where, value)
             result[key] = dict(value)
         elif isinstance(known, Mapping):
             if not isinstance(value, Mapping):
                 raise UsageError(f"setting {where!r} is a table: set one of {where}.{', '.join(known) or 'KEY'}")
             result[key] = {**known, **value} if where.startswith(tuple(FREE)) else merge(known, value, where + ".")
+        elif where in RANGES and not _is_within(value, *RANGES[where]):
+            low, high = RANGES[where]
+            limits = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
+            raise UsageError(f"setting {where!r} takes a number, {limits}, not {value!r}")
         elif where in CHOICES and value not in CHOICES[where]:
             raise UsageError(f"setting {where!r} takes one of {', '.join(CHOICES[where])}, not {value!r}")
         elif isinstance(known, float) and isinstance(value, int) and not isinstance(value, bool):
             result[key] = float(value)
-        elif not isinstance(value, type(known)):
+        elif isinstance(known, list) and isinstance(value, list) and len(value) != len(known):
+            raise UsageError(f"setting {where!r} takes {len(known)} numbers, not {value!r}")
+        elif not isinstance(value, type(known)) or (isinstance(value, bool) and not isinstance(known, bool)):
             raise UsageError(f"setting {where!r} takes a {type(known).__name__}, not {value!r}")
         else:
             result[key] = value
     return result
+
+
+def _is_within(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _check_kinds(where: str, shares: Mapping[str, Any]) -> None:
+    """UsageError where a table of shares names what there is not, or gives a share that is none."""
+    for kind, share in shares.items():
+        if where in KINDS and kind not in KINDS[where]:
+            raise UsageError(f"setting {where!r} knows {', '.join(KINDS[where])}, not {kind!r}")
+        if where in KINDS and not _is_within(share, 0, math.inf):
+            raise UsageError(f"setting '{where}.{kind}' takes a share, 0 or more, not {share!r}")
+    if where == "data.shapes" and not any(shares.values()):
+        raise UsageError("setting 'data.shapes' needs a kind of mask with a share above 0")
 
 
 def differing_keys(one: Mapping[str, Any], two: Mapping[str, Any], prefix: str = "") -> list[str]:
