@@ -52,12 +52,13 @@ def inpaint_image(image: np.ndarray | str | Path, mask: np.ndarray | str | Path 
         image = picture.rgb
     _check_image(image)
     where: np.ndarray | None = None
-    if source.path is not None:
+    as_array = mask is not None and not isinstance(mask, (str, Path))
+    if source.path is not None and not as_array:
         if picture is None:
             raise UsageError("a mask from a file needs a picture from a file; give both as arrays")
         where = source.for_image(_job(picture.path), picture)
-    elif mask is not None or source.explicit:
-        given = np.zeros(image.shape[:2], bool) if mask is None else _mask_array(mask, image.shape[:2])
+    elif as_array or source.explicit:
+        given = _mask_array(mask, image.shape[:2]) if as_array else np.zeros(image.shape[:2], bool)
         name, alpha = (picture.path, picture.alpha) if picture is not None else (Path("the picture"), None)
         where = source.with_marked(given, image, alpha, name)
     repaired = repair_pictures([image], [where], stages)[0].image

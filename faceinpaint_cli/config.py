@@ -86,14 +86,12 @@ class RunConfig:
     preview: bool = option(False, "Also write side-by-side pictures or videos, named *.preview.*", "Bulk")
 
     def __post_init__(self) -> None:
+        if type(self.batch_size) is int:  # as a call from Python may say it
+            object.__setattr__(self, "batch_size", str(self.batch_size))
+        if isinstance(self.box, list):
+            object.__setattr__(self, "box", tuple(self.box))
         for f in fields(self):
             value, limits = getattr(self, f.name), f.metadata
-            if f.name == "batch_size" and type(value) is int:
-                value = str(value)
-                object.__setattr__(self, f.name, value)
-            if f.name == "box" and isinstance(value, list):
-                value = tuple(value)
-                object.__setattr__(self, f.name, value)
             if value is None and "None" in str(f.type):
                 continue
             _check_type(flag_name(f.name), str(f.type), value)

@@ -60,6 +60,15 @@ def test_one_mask_file_for_each_picture_with_the_same_stages(picture, tmp_path):
         assert not (repaired != picture).any(2)[~mask].any() and (repaired != picture).any(2)[mask].mean() > 0.9
 
 
+def test_an_array_is_the_mask_whatever_the_stages_name(picture, tmp_path):
+    Image.new("L", (50, 40), 255).save(tmp_path / "all.png")
+    mask = np.zeros((40, 50), bool)
+    mask[10:20, 10:20] = True
+    stages = Stages(RunConfig(method="telea", mask=str(tmp_path / "all.png")))
+    changed = (faceinpaint_cli.inpaint_image(picture, mask, stages=stages) != picture).any(2)
+    assert changed[mask].mean() > 0.9 and not changed[~mask].any()
+
+
 def test_what_comes_back_is_not_the_input(picture):
     repaired = faceinpaint_cli.inpaint_image(picture, np.zeros((40, 50), bool), method="telea")
     assert (repaired == picture).all() and not np.shares_memory(repaired, picture)

@@ -49,10 +49,10 @@ class Cases:
         self.config = config
         paths = config.data or (bundled_samples(),)
         self.dataset = "+".join(p.stem for p in config.data) or "samples"
-        self.items = [item for path in paths for item in open_source(path)]
+        found = [(path, item) for path in paths for item in open_source(path)]
+        self.items = [item for _, item in found]
         if len({item.name for item in self.items}) < len(self.items):  # the same name in several DATA
-            self.items = [replace(item, name=f"{path.stem}/{item.name}")
-                          for path in paths for item in open_source(path)]
+            self.items = [replace(item, name=f"{path.stem}/{item.name}") for path, item in found]
         twice = [name for name, count in Counter(item.name for item in self.items).items() if count > 1]
         if twice:
             raise DataError(f"DATA: {twice[0]} is there twice; give each picture once")

@@ -116,7 +116,7 @@ class MaskSource:
         assert self.path is not None
         if not self.path.is_dir():
             return self.path
-        matches = [m for m in self._index.get(_stem(job.relative), []) if not _same_file(m, job.input)]
+        matches = [m for m in self._index.get(_stem(job.relative), []) if m.resolve() != job.input.resolve()]
         if job.kind == "image":
             matches = [m for m in matches if kind_of(m) == "image"]
         same = [m for m in matches if m.suffix.lower() == job.relative.suffix.lower()]
@@ -225,10 +225,6 @@ class VideoMask:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _same_file(a: Path, b: Path) -> bool:
-    return a.resolve() == b.resolve()
 
 
 def _stem(relative: PurePath) -> str:

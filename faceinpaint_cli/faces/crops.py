@@ -28,6 +28,7 @@ THIN = 0.02
 """Damage thinner than this share of a crop (5 pixels of 256) is filled as well without the generator: on scratched
 CelebA pictures Navier-Stokes is as good up to there, and does it at full resolution."""
 
+
 @dataclass(frozen=True)
 class Plan:
     """How a picture's hole is filled: `crops` for the generator, and `simple` (HW bool), the part of the hole that

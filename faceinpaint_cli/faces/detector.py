@@ -159,7 +159,7 @@ def detect_behind(detector: FaceDetector, images: Sequence[np.ndarray], masks: S
     far, where the hole hides landmarks."""
     faces = detect_hidden(detector, images, masks)
     for _ in range(looks):
-        again = [i for i, mask in enumerate(masks) if any(_hides(mask, face).any() for face in faces[i])]
+        again = [i for i, mask in enumerate(masks) if any(covered(face.landmarks, mask).any() for face in faces[i])]
         if not again:
             break
         holes, known = [masks[i] for i in again], [faces[i] for i in again]
@@ -180,20 +180,18 @@ def detect_again(detector: FaceDetector, filled: Sequence[np.ndarray], masks: Se
     """
     result = []
     for mask, known, seen in zip(masks, faces, detector.detect(filled), strict=True):
-        sure = [face for face in known if not _hides(mask, face).any()]
-        behind = [face for face in known if _hides(mask, face).any()]
-        better = [replace(face, source="hidden") for face in seen if _hides(mask, face).any()
-                  and all(overlap(face.box, other.box) < SAME_FACE for other in sure)
-                  and (_hides(mask, face).sum() <= MOST_HIDDEN
-                       or any(overlap(face.box, other.box) >= SAME_FACE / 2 for other in behind))]
+        sure = [face for face in known if not covered(face.landmarks, mask).any()]
+        behind = [face for face in known if covered(face.landmarks, mask).any()]
+        better = []
+        for face in seen:
+            hides = covered(face.landmarks, mask).sum()
+            new = all(overlap(face.box, other.box) < SAME_FACE for other in sure)
+            again = any(overlap(face.box, other.box) >= SAME_FACE / 2 for other in behind)
+            if hides and new and (again or hides <= MOST_HIDDEN):
+                better.append(replace(face, source="hidden"))
         unseen = [face for face in behind if all(overlap(face.box, other.box) < SAME_FACE / 2 for other in better)]
         result.append(sure + better + unseen)
     return result
-
-
-def _hides(mask: np.ndarray, face: Face) -> np.ndarray:
-    """Which landmarks of a face `mask` (HW bool) hides."""
-    return covered(face.landmarks, mask)
 
 
 def unexplained(mask: np.ndarray, faces: Sequence[Face]) -> np.ndarray:

@@ -102,7 +102,7 @@ def train_localiser_run(
 
     torch.manual_seed(seed)
     net = fit(Localiser(), make_batch, localiser.loss_of, folder, minutes, localiser.RATE)
-    return _save_localiser(net, folder / "localiser.safetensors", minutes, faces)
+    return _save_finder(net, folder / "localiser.safetensors", minutes, faces)
 
 
 def train_video_localiser_run(
@@ -120,7 +120,7 @@ def train_video_localiser_run(
     torch.manual_seed(seed)
     net = fit(VideoLocaliser(), lambda step: video_localiser.make_batch(stock, seed, step), video_localiser.loss_of,
               folder, minutes, video_localiser.RATE)
-    return _save_localiser(net, folder / "video-localiser.safetensors", minutes, faces)
+    return _save_finder(net, folder / "video-localiser.safetensors", minutes, faces)
 
 
 def train_hidden_face_run(
@@ -139,7 +139,7 @@ def train_hidden_face_run(
     torch.manual_seed(seed)
     net = fit(HiddenFace(), lambda step: hidden_faces.make_batch(faces.train, views, seed, step), hidden_faces.loss_of,
               folder, minutes, hidden_faces.RATE)
-    return _save_localiser(net, folder / "hidden-face.safetensors", minutes, faces)
+    return _save_finder(net, folder / "hidden-face.safetensors", minutes, faces)
 
 
 def _faces_and_views(data: Sequence[Path], folder: Path, cache: Path | None) -> tuple[FaceSet, list[np.ndarray]]:
@@ -155,7 +155,7 @@ def _faces_and_videos(data: Sequence[Path], folder: Path, cache: Path | None) ->
     return load_faces([path for path in data if path not in videos], "auto", cache or folder / "cache"), videos
 
 
-def _save_localiser(net: nn.Module, path: Path, minutes: float, faces: FaceSet) -> dict[str, Any]:
+def _save_finder(net: nn.Module, path: Path, minutes: float, faces: FaceSet) -> dict[str, Any]:
     state = {key: value.half().contiguous() for key, value in net.state_dict().items()}
     save_file(state, path, metadata={"format": f"faceinpaint-{path.stem}-1"})
     return {"minutes": minutes, "train": len(faces.train), "left_out": faces.left_out, "stopped": False}
