@@ -88,10 +88,11 @@ def audit(source: VideoIndex, output: Path, plan: RenderPlan | None, written: Wr
         different = _facts_that_differ(source, before, after, number, written)
         same_kind &= nth_video(after, number).codec_context.codec.canonical_name == source.codec
     (found.problems if same_kind else found.notes).extend(different)
-    with open_video(output) as after:
-        frame = next(_decoded(after, nth_video(after, number), DecodeLog()), None)
-    if not _same_light(source.look, frame):
-        found.notes.append("what the video says of its light (HDR) is lost or another")
+    if source.look.mastering is not None or source.look.light is not None:
+        with open_video(output) as after:
+            frame = next(_decoded(after, nth_video(after, number), DecodeLog()), None)
+        if not _same_light(source.look, frame):
+            found.notes.append("what the video says of its light (HDR) is lost or another")
     return found
 
 

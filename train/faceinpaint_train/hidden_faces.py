@@ -114,20 +114,15 @@ def _sample(view: View, over: int | None, rng: np.random.Generator) -> tuple[np.
         turn = np.array([[-1, 0, SIDE - 1], [0, 1, 0]]) @ np.vstack([turn, [0, 0, 1]])
     seen = cv2.warpAffine(picture, turn, (SIDE, SIDE))
     unknown = cv2.warpAffine((beyond | hole).astype(np.uint8), turn, (SIDE, SIDE), borderValue=1) > 0
-    points = np.zeros((POINTS, 2))
-    if over is not None:
-        scale = SIDE / side
-        points = (view.faces[over] - centre - shift) * scale + (SEEN_SIDE - 1) / 2
-        cells = np.clip(np.round(points), 0, SEEN_SIDE - 1).astype(int)
-        if hole[cells[:, 1], cells[:, 0]].sum() < FEWEST_HIDDEN:
-            return None
-        points = (points @ turn[:, :2].T + turn[:, 2] + 0.5) / SIDE
-        if mirrored:
-            points = points[[1, 0, 2, 4, 3]]
-    elif any(hole[tuple(np.clip(np.round(((face - centre - shift) * SIDE / side + (SEEN_SIDE - 1) / 2)[:, ::-1]), 0,
-                                SEEN_SIDE - 1).astype(int).T)].any() for face in view.faces):
+    faces = [(face - centre - shift) * SIDE / side + (SEEN_SIDE - 1) / 2 for face in view.faces]
+    cells = [np.clip(np.round(face), 0, SEEN_SIDE - 1).astype(int) for face in faces]
+    hides = [int(hole[y, x].sum()) for x, y in (c.T for c in cells)]
+    if over is None:
+        return None if any(hides) else (seen, unknown, np.zeros((POINTS, 2)))
+    if hides[over] < FEWEST_HIDDEN:
         return None
-    return seen, unknown, points
+    points = (faces[over] @ turn[:, :2].T + turn[:, 2] + 0.5) / SIDE
+    return seen, unknown, points[[1, 0, 2, 4, 3]] if mirrored else points
 
 
 def _other_light(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
