@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import zipfile
 
 import cv2
 import numpy as np
 import pytest
-from faceinpaint_train.batches import BatchPlan, make_batch, prepared, sample_indices
+import torch
+from faceinpaint_train.batches import (
+    BatchPlan,
+    batches_ahead,
+    make_batch,
+    prepared,
+    sample_indices,
+    usable_workers,
+)
 from faceinpaint_train.crops import Jitter, cut
 from faceinpaint_train.faces import load_faces
 from faceinpaint_train.sources import TEST_REASON, partition_of, read_source
@@ -153,3 +162,27 @@ def test_errors_of_the_thread_reach_the_caller():
     source = prepared(fail, 4)
     with pytest.raises(DataError, match="step 4"):
         next(source)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader")  # on a single core
+def test_worker_processes_make_the_same_batches_in_order():
+    faces = np.stack([canvas(i) for i in range(20)])
+    with batches_ahead(lambda step: make_batch(faces, PLAN, step), 7, workers=2) as source:
+        for step in range(7, 13):
+            assert all(torch.equal(a, b) for a, b in zip(next(source), make_batch(faces, PLAN, step), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader")  # on a single core
+def test_errors_of_a_worker_reach_the_caller():
+    def fail(step):
+        raise DataError(f"step {step}")
+
+    with batches_ahead(fail, 4, workers=2) as source, pytest.raises(DataError, match="step 4"):
+        next(source)
+
+
+def test_a_cpu_that_trains_makes_batches_in_a_thread():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert usable_workers(-1, cpu) == 0
+    assert usable_workers(3, cpu) == 3
+    assert 0 <= usable_workers(-1, gpu) < len(os.sched_getaffinity(0))

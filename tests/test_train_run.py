@@ -281,9 +281,11 @@ def test_a_deeper_network_begins_as_the_shallow_one(faces, tmp_path):
 
 def test_muon_moves_filters_along_orthogonal_directions():
     torch.manual_seed(1)
-    for shape in ((12, 40), (40, 12)):
-        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+    for shape in ((12, 40), (40, 12), (3, 12, 40)):
+        matrices = torch.randn(shape)
+        values = torch.linalg.svdvals(orthogonalise(matrices))
         assert values.min() > 0.6 and values.max() < 1.3
+    assert (orthogonalise(matrices)[1] - orthogonalise(matrices[1])).abs().max() < 0.02
     weight = torch.nn.Parameter(torch.randn(8, 4, 3, 3))
     goal, optimiser = torch.randn_like(weight), Muon([weight], lr=0.15)
     before = (weight - goal).norm().item()

@@ -78,4 +78,5 @@ def colour(crop: np.ndarray, rng: np.random.Generator, jitter: Jitter) -> np.nda
         return crop
     gain = (1 + jitter.colour * rng.uniform(-1, 1)) * (1 + 0.5 * jitter.colour * rng.uniform(-1, 1, 3))
     offset = 128 * (1 - gain) + 255 * jitter.colour * rng.uniform(-0.5, 0.5)
-    return np.clip(crop * gain + offset, 0, 255).astype(np.uint8)
+    table = np.clip(np.arange(256)[:, None] * gain + offset, 0, 255).astype(np.uint8)
+    return cv2.LUT(crop, table[None])

@@ -98,7 +98,7 @@ def _canvases(
     for path in paths:
         partitions: dict[str, str] = {}
         source = read_source(path, partitions, left_out)
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor() as pool:
             while part := list(itertools.islice(source, 64)):
                 waiting = []
                 for (name, _), image in zip(part, pool.map(decode, (data for _, data in part)), strict=True):

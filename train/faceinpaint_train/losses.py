@@ -55,11 +55,10 @@ def hole_crop(pictures: Sequence[Tensor], mask: Tensor, side: int) -> list[Tenso
     total = mask.sum((1, 2, 3)).clamp(min=1e-6)
     y = ((mask.sum((1, 3)) * rows).sum(1) / total).round().long().sub(side // 2).clamp(0, height - side)
     x = ((mask.sum((1, 2)) * columns).sum(1) / total).round().long().sub(side // 2).clamp(0, width - side)
-    corners = list(zip(y.tolist(), x.tolist(), strict=True))
-    return [
-        torch.stack([one[:, a : a + side, b : b + side] for one, (a, b) in zip(p, corners, strict=True)])
-        for p in pictures
-    ]
+    inside = torch.arange(side, device=mask.device)
+    place = (torch.arange(len(mask), device=mask.device)[:, None, None],
+             (y[:, None] + inside)[:, :, None], (x[:, None] + inside)[:, None, :])
+    return [picture.movedim(1, -1)[place].movedim(-1, 1) for picture in pictures]
 
 
 def vgg16_weights(path: Path | None) -> dict[str, Tensor]:

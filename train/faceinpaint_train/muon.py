@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,17 +13,18 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """`matrix` (M, N) with its singular values near 1, by Newton-Schulz rounds in bfloat16."""
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """A matrix (M, N), or each of a stack (K, M, N), with singular values near 1: Newton-Schulz rounds in bfloat16."""
     a, b, c = COEFFICIENTS
-    x = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / (x.norm() + 1e-7)
+    add = torch.addmm if matrices.ndim == 2 else torch.baddbmm
+    size = torch.linalg.vector_norm(matrices.flatten(-2), dim=-1)[..., None, None]
+    x = (matrices / (size + 1e-7)).bfloat16()
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
     for _ in range(ROUNDS):
-        square = x @ x.T
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return (x.T if tall else x).to(matrix.dtype)
+        square = x @ x.mT
+        x = add(x, add(square, square, square, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -49,11 +50,25 @@ class Muon(torch.optim.Optimizer):
             gradients = [parameter.grad for parameter in moved]
             momenta = [self.state[parameter]["momentum"] for parameter in moved]
             torch._foreach_lerp_(momenta, gradients, 1 - group["beta"])
-            for parameter, momentum, gradient in zip(moved, momenta, gradients, strict=True):
-                ahead = gradient.lerp(momentum, group["beta"]).flatten(1)
-                scale = 0.2 * max(ahead.shape) ** 0.5
-                parameter.add_(orthogonalise(ahead).view(parameter.shape), alpha=-group["lr"] * scale)
+            ahead = [step.flatten(1) for step in torch._foreach_lerp(gradients, momenta, group["beta"])]
+            for alike in _together(ahead):
+                stack = torch.stack([ahead[i] for i in alike]) if len(alike) > 1 else ahead[alike[0]]
+                steps = orthogonalise(stack).view(len(alike), *stack.shape[-2:])
+                scale = 0.2 * max(stack.shape[-2:]) ** 0.5
+                for i, step in zip(alike, steps, strict=True):
+                    moved[i].add_(step.view(moved[i].shape), alpha=-group["lr"] * scale)
         return loss
+
+
+def _together(matrices: Sequence[Tensor]) -> list[list[int]]:
+    """Places of the matrices to be worked on as one stack: of a shape on a GPU, where launching costs more than the
+    work; one by one on a CPU, whose products of single matrices are the quicker ones."""
+    if not matrices or not matrices[0].is_cuda:
+        return [[place] for place in range(len(matrices))]
+    alike: dict[torch.Size, list[int]] = {}
+    for place, matrix in enumerate(matrices):
+        alike.setdefault(matrix.shape, []).append(place)
+    return list(alike.values())
 
 
 def is_filter(name: str, parameter: nn.Parameter) -> bool:

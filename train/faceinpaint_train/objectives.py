@@ -31,7 +31,8 @@ class Objective:
     """The generator, its judges, their optimisers, and one step of them on a batch.
 
     Subclasses define `step(truth, shown, mask, number, progress) -> figures`: `truth` and `shown` (damaged, or
-    the same) are (N, 3, S, S) in [-1, 1], `mask` (N, 1, S, S), 1 = hole.
+    the same) are (N, 3, S, S) in [-1, 1], `mask` (N, 1, S, S), 1 = hole; figures are scalars still on the device, so
+    that nothing waits for them on the way.
     """
 
     def __init__(self, recipe: Recipe, team: Team) -> None:
@@ -83,7 +84,7 @@ class Objective:
                 group["lr"] = group["highest"] * factor
         return factor * o["lr"]
 
-    def descend(self, name: str, loss: Tensor) -> float:
+    def descend(self, name: str, loss: Tensor) -> Tensor:
         """One step of the optimisers of `name` down `loss`; the gradient's norm before clipping."""
         together = self.team_of(name)
         parameters = [p for optimiser in together for group in optimiser.param_groups for p in group["params"]]
@@ -95,12 +96,12 @@ class Objective:
         if torch.isfinite(norm):
             for optimiser in together:
                 optimiser.step()
-        return float(norm)
+        return norm
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.team.device.type, self.dtype or torch.float32, enabled=self.dtype is not None)
 
-    def step(self, truth: Tensor, shown: Tensor, mask: Tensor, number: int, progress: float) -> dict[str, float]:
+    def step(self, truth: Tensor, shown: Tensor, mask: Tensor, number: int, progress: float) -> dict[str, Tensor]:
         raise NotImplementedError
 
 
@@ -137,7 +138,7 @@ class Paired(Objective):
             return net.coarse_picture(shown, told)[0]
         return net(shown, told)
 
-    def step(self, truth: Tensor, shown: Tensor, mask: Tensor, number: int, progress: float) -> dict[str, float]:
+    def step(self, truth: Tensor, shown: Tensor, mask: Tensor, number: int, progress: float) -> dict[str, Tensor]:
         loss = self.loss
         with self.autocast():
             whole = self.predict(self.generator, shown, mask)
@@ -147,7 +148,7 @@ class Paired(Objective):
             mask = F.interpolate(mask, size=whole.shape[2:], mode="area")
         terms = {"l1": losses.l1(whole, truth, mask, loss["hole"], loss["rest"])}
         total = terms["l1"]
-        figures: dict[str, float] = {}
+        figures: dict[str, Tensor] = {}
         done = torch.lerp(truth, whole, mask)
         if loss["judge_crop"]:
             done, truth, mask = losses.hole_crop([done, truth, mask], mask, loss["judge_crop"])
@@ -166,12 +167,12 @@ class Paired(Objective):
             with self.autocast():
                 terms["perceptual"] = self.perceptual(done, truth)
             total = total + loss["perceptual"] * terms["perceptual"]
-        figures |= {key: float(value.detach()) for key, value in terms.items()}
-        figures["loss"] = float(total.detach())
+        figures |= {key: value.detach() for key, value in terms.items()}
+        figures["loss"] = total.detach()
         figures["gradient"] = self.descend("generator", total)
         return figures
 
-    def judge(self, truth: Tensor, done: Tensor, mask: Tensor) -> dict[str, float]:
+    def judge(self, truth: Tensor, done: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """One step of the discriminator."""
         assert self.discriminator is not None
         kind, weight = self.loss["adversarial"], self.loss["r1"]
@@ -183,7 +184,7 @@ class Paired(Objective):
         if weight:
             total = total + weight * losses.r1_penalty(real_scores, real)
         self.descend("discriminator", total)
-        return {"discriminator": float(total.detach())}
+        return {"discriminator": total.detach()}
 
 
 class Cycle(Objective):
@@ -206,7 +207,7 @@ class Cycle(Objective):
         self.add_optimiser("generators", [self.generator, self.breaker])
         self.add_optimiser("judges", list(self.judges.values()), judge=True)
 
-    def step(self, truth: Tensor, shown: Tensor, mask: Tensor, number: int, progress: float) -> dict[str, float]:
+    def step(self, truth: Tensor, shown: Tensor, mask: Tensor, number: int, progress: float) -> dict[str, Tensor]:
         kind, weight = self.loss["adversarial"], self.loss["adversarial_weight"]
         none = torch.zeros_like(mask)
         whole = truth.roll(1, 0)
@@ -220,12 +221,12 @@ class Cycle(Objective):
         adversarial = losses.generator_loss(kind, score_mended.float())
         adversarial = adversarial + losses.generator_loss(kind, score_broken.float())
         total = weight * adversarial + self.loss["cycle"] * cycle
-        figures = {"cycle": float(cycle.detach()), "adversarial": float(adversarial.detach())}
+        figures = {"cycle": cycle.detach(), "adversarial": adversarial.detach()}
         if kept is not None:
             identity = (kept[0].float() - whole).abs().mean() + (kept[1].float() - shown).abs().mean()
             total = total + self.loss["identity"] * self.loss["cycle"] * identity
-            figures["identity"] = float(identity.detach())
-        figures["loss"] = float(total.detach())
+            figures["identity"] = identity.detach()
+        figures["loss"] = total.detach()
         figures["gradient"] = self.descend("generators", total)
         with self.autocast():
             scores = [
@@ -233,7 +234,7 @@ class Cycle(Objective):
                 for key, real, made in (("judge_whole", whole, mended), ("judge_broken", shown, broken))
             ]
         judged = torch.stack([losses.discriminator_loss(kind, real, made) for real, made in scores]).sum()
-        figures["discriminator"] = float(judged.detach())
+        figures["discriminator"] = judged.detach()
         self.descend("judges", judged)
         return figures
 

@@ -81,6 +81,7 @@ DEFAULTS: Recipe = {
         "precision": "auto",  # fp32, bf16
         "compile": False,
         "threads": 0,  # of torch; 0: its own choice
+        "workers": -1,  # processes that make batches; 0: a thread; -1: all cores but one with a GPU, else a thread
     },
 }
 
@@ -111,6 +112,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "run.save_minutes": (0, math.inf),
     "run.log_steps": (1, math.inf),
     "run.threads": (0, 1024),
+    "run.workers": (-1, 1024),
 }
 """Least and most of settings that have limits."""
 

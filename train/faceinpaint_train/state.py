@@ -16,7 +16,8 @@ from faceinpaint_train.recipe import Recipe, differing_keys
 log = logging.getLogger(__name__)
 
 MAY_DIFFER = tuple(
-    f"run.{key}" for key in ("minutes", "save_minutes", "threads", "log_steps", "validate_steps", "validate_faces")
+    f"run.{key}"
+    for key in ("minutes", "save_minutes", "threads", "workers", "log_steps", "validate_steps", "validate_faces")
 )
 """Settings that a resumed run may change: they leave the steps themselves as they were. `run.steps` is not
 among them, since the learning rate falls towards it."""

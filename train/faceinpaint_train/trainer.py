@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from faceinpaint_cli.errors import DeviceError, ModelError
 from faceinpaint_cli.models.registry import build_generator, generator_spec
 from faceinpaint_cli.synthesis.irregular import load_irregular
-from faceinpaint_train.batches import BatchPlan, make_batch, prepared
+from faceinpaint_train.batches import Batch, BatchPlan, batches_ahead, make_batch, usable_workers
 from faceinpaint_train.crops import Jitter, cut
 from faceinpaint_train.distributed import Team
 from faceinpaint_train.faces import FaceSet
@@ -74,48 +74,59 @@ class Trainer:
         self.records = Records(self.folder) if self.team.leads else None
         if self.records:
             self.records.forget_after(self.step)
-        source = prepared(lambda number: make_batch(self.faces.train, self.plan, number), self.step)
-        waited, saved = 0.0, time.monotonic()
+        device = self.team.device
+        # shapes never change: the quickest convolutions are worth looking for
+        torch.backends.cudnn.benchmark = device.type == "cuda"
+        workers = usable_workers(run["workers"], device)
         try:
-            while self.progress() < 1:
-                if self.team.largest(float(self.stop)):
-                    self.stop = True
-                    break
-                if self.step % run["validate_steps"] == 0:
-                    self.validate()
-                started = time.monotonic()
-                batch = next(source)
-                waited += time.monotonic() - started
-                figures, rate = self.train_step(batch)
-                self.elapsed = self.team.largest(self.elapsed + time.monotonic() - started)
-                self.counted += 1
-                for key, value in figures.items():
-                    self.sums[key] = self.sums.get(key, 0.0) + value
-                if self.step % run["log_steps"] == 0:
-                    means = self.team.mean({key: value / self.counted for key, value in self.sums.items()})
-                    self.write(means | {"rate": rate, "waited": waited / self.counted})
-                    if report:
-                        report(self.step, self.progress(), means)
-                    self.sums, self.counted, waited = {}, 0, 0.0
-                if time.monotonic() - saved > 60 * run["save_minutes"]:
-                    self.save("last.ckpt")
-                    saved = time.monotonic()
+            with batches_ahead(self.make_batch, self.step, workers, pinned=device.type == "cuda") as source:
+                self.go_on(source, report)
         except RuntimeError as error:
             if isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
                 raise DeviceError("out of memory: lower --set data.batch=... or data.size=...") from None
             raise
-        finally:
-            source.close()
         if not self.stop:
             self.validate()
         self.save("last.ckpt")
         if self.records:
             self.records.close()
 
+    def make_batch(self, number: int) -> Batch:
+        return make_batch(self.faces.train, self.plan, number)
+
+    def go_on(self, source: Iterator[Batch], report: Progress | None) -> None:
+        """Steps on the batches of `source` to the end of the run or until `stop` is set."""
+        run = self.recipe["run"]
+        waited, saved = 0.0, time.monotonic()
+        while self.progress() < 1:
+            if self.team.largest(float(self.stop)):
+                self.stop = True
+                break
+            if self.step % run["validate_steps"] == 0:
+                self.validate()
+            started = time.monotonic()
+            batch = next(source)
+            waited += time.monotonic() - started
+            figures, rate = self.train_step(batch)
+            self.elapsed = self.team.largest(self.elapsed + time.monotonic() - started)
+            self.counted += 1
+            for key, value in figures.items():
+                self.sums[key] = self.sums.get(key, 0.0) + value
+            if self.step % run["log_steps"] == 0:
+                means = self.team.mean({key: value / self.counted for key, value in self.sums.items()})
+                self.write(means | {"rate": rate, "waited": waited / self.counted})
+                if report:
+                    report(self.step, self.progress(), means)
+                self.sums, self.counted, waited = {}, 0, 0.0
+            if time.monotonic() - saved > 60 * run["save_minutes"]:
+                self.save("last.ckpt")
+                saved = time.monotonic()
+
     def train_step(self, batch: tuple[Tensor, ...]) -> tuple[dict[str, float], float]:
         truth, shown, mask = (self.to_device(part) for part in batch)
         rate = self.objective.set_rates(self.step, self.progress())
-        figures = self.objective.step(truth, shown, mask, self.step, self.progress())
+        found = self.objective.step(truth, shown, mask, self.step, self.progress())
+        figures = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
         bad = not all(math.isfinite(value) for value in figures.values())
         if self.team.largest(float(bad)):
             raise ModelError(
