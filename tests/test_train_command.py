@@ -54,7 +54,7 @@ def start(data: Path, out: Path, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "faceinpaint_cli", "train", str(data), "-o", str(out), "--recipe",
                str(data.parent / "recipe.toml"), "--steps", str(STEPS), "--device", "cpu", *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=os.environ | {"OMP_NUM_THREADS": "1"})
+                            env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
 
 
 def finish(process: subprocess.Popen) -> dict:
@@ -86,9 +86,9 @@ def test_killed_or_stopped_and_resumed_is_the_run_in_one_go(data, tmp_path):
     wait_for_rows(process, broken, 4)
     process.kill()
     process.communicate()
-    process = start(data, broken, "--resume")
+    process = start(data, broken, "--resume", "--set", "run.workers=1")  # of the same steps
     wait_for_rows(process, broken, 9)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # as a terminal or `timeout` does: the worker gets it too
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     stopped = json.loads(out)

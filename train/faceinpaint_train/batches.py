@@ -101,8 +101,10 @@ class _Numbered(Dataset[Batch]):
 
 
 def _leave_signals(worker: int) -> None:
-    """Ctrl-C in a terminal reaches every process: the one that trains finishes its step and then ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C in a terminal reaches every process, and so may SIGTERM: the one that trains finishes its step and then
+    ends the workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
 
 
