@@ -8,11 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.data import astronaut, chelsea, coffee, rocket
 
 from faceinpaint_cli.damage import localiser
 from faceinpaint_cli.damage.localiser import locate_damage, sure_regions
 from faceinpaint_cli.errors import ModelError
+from faceinpaint_cli.faces.detector import FaceDetector
 from faceinpaint_cli.models import checkpoint
 from faceinpaint_cli.models.networks.localiser import Localiser, probability
 
@@ -60,6 +62,17 @@ def test_what_has_come_off_a_print_is_found():
     assert (hit & true).sum() > 0.6 * true.sum() and (hit & ~true).sum() < 0.15 * hit.sum()
 
 
+def test_what_looks_pasted_on_from_one_side_only_stays():
+    """Beside the patch on this face its chin is marked, above a dark collar, unless the mirrored picture is asked too."""
+    samples = Path(__file__).parent.parent / "samples"
+    stamped = np.asarray(Image.open(samples / "damaged" / "two.webp").convert("RGB"))
+    true = cv2.imread(str(samples / "masks" / "two.png"), cv2.IMREAD_GRAYSCALE) > 127
+    (faces,) = FaceDetector("cpu").detect([stamped])
+    found = locate_damage([stamped], [[face.box for face in faces]])[0] > 0.5
+    assert (found & true).sum() > 0.85 * true.sum()
+    assert (found & true).sum() > 0.95 * found.sum()
+
+
 def test_a_face_in_a_large_picture_is_looked_at_closely():
     picture = cv2.resize(coffee(), (1400, 1000))
     picture[300:720, 500:920] = astronaut()[:420, 60:480]
@@ -82,6 +95,14 @@ def test_a_large_region_must_be_sure_inside():
     assert not sure_regions(soft).any()
     soft[10:40, 10:40] = 0.985
     assert sure_regions(soft).any()
+
+
+def test_what_is_half_believed_beside_a_stain_stays():
+    soft = np.zeros((200, 200), np.float32)
+    soft[10:26, 10:26] = 0.99
+    soft[26:40, 10:20] = 0.6
+    kept = sure_regions(soft) > 0.5
+    assert kept[10:26, 10:26].all() and not kept[34:].any()
 
 
 def test_untouched_pictures_stay_untouched(face):

@@ -14,7 +14,7 @@ from faceinpaint_cli.models.networks.localiser import Localiser, probability
 
 WORKING_SIDE = 512
 """Longer side of what the network looks at; larger pictures are reduced to it."""
-SURE = 0.98
+SURE = 0.97
 """A region counts only where the network gives this or more on average over its surer half (the edges are unsure
 everywhere, and thin strokes are mostly edge), if it does not hold a corner of the picture, as frames, letter boxes and
 the borders that turning a picture leaves do ..."""
@@ -26,6 +26,9 @@ LARGE, THICK, EDGE, SURE_INSIDE = 0.01, 0.6, 3, 0.95
 """A region of this share of the picture, of which so much is farther from its edge than so many pixels, must be as sure
 as that all over there: of a large thing that only looks pasted on, such as a flower, one half may well be."""
 
+LIKELY, REACH = 0.8, 8
+"""Of a region only what is so likely counts, and what is so many pixels beside it: a face may be half believed to be
+pasted on where it touches a stain."""
 
 CLOSER, CLOSE_SIDE, LEAST_CROP, NEARLY_ALL = 1.8, 256, 96, 0.8
 """Around each face a square so many times as wide as it is looked at again, of at most so many pixels a side, if it has
@@ -75,7 +78,10 @@ def _look(image: np.ndarray, side: int, net: Localiser) -> np.ndarray:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         seen = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     batch = torch.tensor(seen).permute(2, 0, 1)[None].float().div_(127.5).sub_(1)
-    soft = sure_regions(probability(net, batch)[0, 0].numpy())
+    likely = probability(net, batch)
+    if (likely > 0.5).any():  # a second opinion: of the mirrored picture, where the first has something to say
+        likely = (likely + probability(net, batch.flip(3)).flip(3)) / 2
+    soft = sure_regions(likely[0, 0].numpy())
     if scale < 1 and soft.any():
         reach = int(np.ceil(1 / scale))
         soft = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -85,7 +91,7 @@ def _look(image: np.ndarray, side: int, net: Localiser) -> np.ndarray:
 
 def sure_regions(soft: np.ndarray) -> np.ndarray:
     """`soft` (H, W) in [0, 1] with every connected region above 0.5 that is too small, unsure or at a corner set to 0,
-    and everything below 0.5 outside the kept regions as well."""
+    what is far from all that is likely in the kept ones, and everything below 0.5 outside of them."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats((soft > 0.5).astype(np.uint8), connectivity=8)
     keep = stats[:, cv2.CC_STAT_AREA] >= LEAST_AREA * soft.size
     keep[labels[[0, 0, -1, -1], [0, -1, 0, -1]]] = False
@@ -98,4 +104,6 @@ def sure_regions(soft: np.ndarray) -> np.ndarray:
         if len(inside) >= LARGE * soft.size and core.sum() >= THICK * len(inside):
             keep[index] &= likely[core].mean() >= SURE_INSIDE
     keep[0] = False
-    return np.where(keep[labels], soft, 0).astype(np.float32)
+    likely = (keep[labels] & (soft > LIKELY)).astype(np.uint8)
+    near = cv2.dilate(likely, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)) > 0
+    return np.where(keep[labels] & near, soft, 0).astype(np.float32)
