@@ -1,5 +1,7 @@
 """Planes to RGB and back: formulas, exactness outside the mask, every layout that encoders take."""
 
+import gc
+
 import av
 import cv2
 import numpy as np
@@ -127,3 +129,20 @@ def test_conform_keeps_colours_whatever_the_tags(start, target):
     frame = planes.conform(frame, *target)
     rgb = ToRgb()(frame)
     assert np.abs(rgb / (257 if rgb.dtype == np.uint16 else 1) - (200, 40, 90)).max() <= 3
+
+
+def test_a_copy_leaves_no_frame_to_the_garbage_collector(tmp_path):
+    """Else a decoder gets its memory back late, and HEVC's gives lost pictures what is in there."""
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        out.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        out.mux(stream.encode())
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+    gc.collect()
+    copy = copy_frame(frame)
+    del frame
+    assert gc.collect() == 0
+    assert copy.width == 64

@@ -124,11 +124,19 @@ def overwrite(frame: av.VideoFrame, planes: Sequence[np.ndarray]) -> None:
         plane_array(frame, index, plane.dtype.type)[:] = plane
 
 
+def _says_something(frame: av.VideoFrame) -> bool:
+    """Whether there is side data that a copy has to take along. A tiny picture made of the frame is asked: in PyAV a
+    frame and the list of its side data hold each other, and a decoder gets the memory back when garbage is collected.
+    """
+    tiny = frame.reformat(width=16, height=16, format="gray", interpolation="POINT")
+    return any(data.type.name in SAID_WITH_A_FRAME for data in tiny.side_data)
+
+
 def copy_frame(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> av.VideoFrame:
     """A frame of its own memory: the decoder still needs that of the one it gave. With `size` (width, height) only
     its upper left part."""
     width, height = size or (frame.width, frame.height)
-    if size is None and any(data.type.name in SAID_WITH_A_FRAME for data in frame.side_data):
+    if size is None and _says_something(frame):
         copy = frame.reformat(format="gray").reformat(format=frame.format.name)  # the only way to take them along
     else:
         copy = av.VideoFrame(width, height, frame.format.name)

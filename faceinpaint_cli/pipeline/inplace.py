@@ -86,7 +86,7 @@ class InPlace:
         decoder, scout = self._open(vectors=False), self._open(vectors=True)
         past: deque[tuple[int, av.VideoFrame]] = deque(maxlen=KEPT)
         for packet in map(self._unordered, context):
-            past.extend((f.pts, f) for f in tolerant.decode_one(decoder, packet)[0] if f.pts is not None)
+            past.extend((f.pts, self._kept(f)) for f in tolerant.decode_one(decoder, packet)[0] if f.pts is not None)
             tolerant.decode_one(scout, packet)
         held: list[tuple[int, int, av.VideoFrame]] = []
         for following, coming in self._with_coming(scout, packets, first):
@@ -105,12 +105,19 @@ class InPlace:
                     if not past:
                         past.extend(self._next_key(number))
                     self._mend(frame, self._hit[number], past, coming, following)
-                past.append((frame.pts, frame))
-                heapq.heappush(held, (frame.pts, number, frame))
+                kept = self._kept(frame)
+                past.append((frame.pts, kept))
+                heapq.heappush(held, (frame.pts, number, kept))
+            frame = shown = None
             while held and held[0][0] < least:
                 yield self._visible(heapq.heappop(held)[2])
         for _, _, frame in sorted(held, key=lambda item: item[:2]):
             yield self._visible(frame)
+
+    def _kept(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The frame, to be held on to. HEVC's decoder gives a picture that it finds nothing for the memory of an
+        earlier one: whatever is let go soon is near in time, as in a player, and what is held is not there for it."""
+        return copy_frame(frame) if self._codec == "hevc" else frame
 
     def _visible(self, frame: av.VideoFrame) -> av.VideoFrame:
         size = (self._stream.codec_context.width, self._stream.codec_context.height)
