@@ -124,7 +124,8 @@ def test_white_square_is_seeded_and_a_quarter_of_the_face(tmp_path):
         cases = protocols.Cases(BenchConfig(output=tmp_path, data=(data,), protocol="celeba-white-square", seed=seed))
         (case,) = cases
         assert case.mask.mean() == 0.25
-        assert [name for name, _ in cases.left_out] == ["none.png"] and "no face" in cases.left_out[0][1]
+        (unused,) = cases.left_out
+        assert unused.name == "none.png" and "no face" in unused.error and not unused.failed
         found.setdefault(seed, []).append(tuple(np.argwhere(case.mask)[0]))
     assert found[0][0] == found[0][1] != found[1][0]
 
@@ -162,7 +163,7 @@ def test_custom_masks_by_stem(folder, tmp_path):
         Image.fromarray(picture).save(masks / f"{name}.png")
     report = bench(folder, tmp_path / "out", protocol="custom", masks=masks)
     assert rows(report)["ns"]["n"] == 3 and report["protocol"]["n"] == 3
-    assert [u["name"] for u in report["unused"]] == ["2.png", "3.png"]
+    assert [(u["name"], u["failed"]) for u in report["unused"]] == [("2.png", True), ("3.png", True)]
     assert "2 pictures were not usable" in (tmp_path / "out" / "bench.md").read_text()
 
 

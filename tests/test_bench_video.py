@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from faceinpaint_bench import clips, fillers, html, video
 from faceinpaint_bench.config import BenchConfig
+from faceinpaint_bench.report import failures
 from faceinpaint_bench.run import run_bench
 from media_factory import make_clip
 from skimage.data import astronaut
@@ -58,6 +59,8 @@ def test_a_clip_that_cannot_be_read_is_named_and_the_others_measured(clip, tmp_p
                                    methods=("concealment",), frames=12))
     assert [row["clip"] for row in report["rows"]] == ["a.mp4"]
     assert [entry["name"] for entry in report["unused"]] == ["b.mp4 h264 base"]
+    (line,) = failures(report)
+    assert line.startswith("b.mp4 h264 base: ")
 
 
 def test_the_page_marks_the_best_of_each_case():
@@ -94,6 +97,7 @@ def test_a_run_that_fails_is_counted(clip, tmp_path, monkeypatch):
     row = report["rows"][1]
     assert (row["n"], row["n_total"]) == (0, 1)
     assert row["failed"][0]["error"] == "RuntimeError: damaged.mp4 is too hard"
+    assert failures(report) == ["a.mp4 h264 drop: run: RuntimeError: damaged.mp4 is too hard"]
 
 
 def test_sums_are_pooled():

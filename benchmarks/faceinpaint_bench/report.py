@@ -107,6 +107,16 @@ def notes(report: dict[str, Any]) -> list[str]:
     return found
 
 
+def failures(report: dict[str, Any]) -> list[str]:
+    """A line for each input that could not be used or that a method failed on; those that the protocol leaves out by
+    its own definition are none."""
+    found = {u["name"]: u["error"] for u in report.get("unused", []) if u["failed"]}
+    for row in report["rows"]:
+        for f in row.get("failed", []):
+            found.setdefault(f["name"], f"{row['method']}: {f['error']}")
+    return [f"{name}: {' '.join(error.split())}" for name, error in found.items()]
+
+
 def pair_lines(report: dict[str, Any], measure: str = "psnr_hole") -> list[str]:
     """'a is better than b' for each pair, only where the interval of the difference excludes zero; of few pictures
     the difference alone."""

@@ -140,7 +140,7 @@ def run_video(
             "masks": "given to freeze, telea, flow and run (true mask); withheld from run",
         },
         "rows": means + rows, "pairs": [], "left_out": {},
-        "unused": [{"name": name, "error": error} for name, error in unused.items()],
+        "unused": [{"name": name, "error": error, "failed": True} for name, error in unused.items()],
     }, [w.article for w in worst]
 
 

@@ -51,7 +51,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--junit", metavar="FILE.xml", type=PATH, help="Also write JUnit XML.")
 @common_options
 def command(progress: bool, methods: str | None, fidelity: str | None, external: tuple[str, ...],
-            codecs: str | None, branches: str | None, **settings: Any) -> None:
+            codecs: str | None, branches: str | None, **settings: Any) -> int:
     """Measure fills against each other, and against a stored baseline.
 
     DATA: folders, zips or tars of pictures (for --suite video: of clips); none: the samples in the package.
@@ -68,7 +68,13 @@ def command(progress: bool, methods: str | None, fidelity: str | None, external:
         fidelity=tuple(_number(f) for f in _listed(fidelity)),
         external=tuple(parse_external(e) for e in external),
     )
-    click.echo(report.to_markdown(run_bench(config, progress)), nl=False)
+    found = run_bench(config, progress)
+    click.echo(report.to_markdown(found), nl=False)
+    failed = report.failures(found)
+    if failed:
+        what = "1 input" if len(failed) == 1 else f"{len(failed)} inputs"
+        click.echo(f"faceinpaint: {what} failed, the others are measured; the first: {failed[0]}", err=True)
+    return 1 if failed else 0
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
