@@ -7,6 +7,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from faceinpaint_bench import clips, fillers, html, video
 from faceinpaint_bench.config import BenchConfig
 from faceinpaint_bench.report import failures
@@ -15,7 +16,9 @@ from media_factory import make_clip
 from skimage.data import astronaut
 
 from faceinpaint_cli import metrics
+from faceinpaint_cli.cli.bench import command
 from faceinpaint_cli.errors import DataError, UsageError
+from faceinpaint_cli.pipeline.video import repair_video
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,31 @@ def test_a_run_that_fails_is_counted(clip, tmp_path, monkeypatch):
     assert failures(report) == ["a.mp4 h264 drop: run: RuntimeError: damaged.mp4 is too hard"]
 
 
+def test_fidelity_is_that_of_the_run(clip, tmp_path, monkeypatch):
+    seen = []
+
+    def look(job, config, stages):
+        seen.append((config.fidelity, stages.config.fidelity))
+        return repair_video(job, config, stages)
+
+    monkeypatch.setattr(video, "repair_video", look)
+    settings = {"data": (clip,), "suite": "video", "codecs": ("mjpeg",), "methods": ("run",), "frames": 4}
+    report = run_bench(BenchConfig(output=tmp_path / "a", fidelity=(0.0,), **settings))
+    assert seen == [(0.0, 0.0)] and report["protocol"]["fidelity"] == 0
+    assert "Run with fidelity 0." in (tmp_path / "a" / "bench.md").read_text()
+    assert "fidelity" not in run_bench(BenchConfig(output=tmp_path / "b", **settings))["protocol"]
+
+
+def test_what_the_environment_says_is_for_the_suites_that_use_it(clip, tmp_path, monkeypatch):
+    weights = tmp_path / "none.safetensors"
+    monkeypatch.setenv("FACEINPAINT_IDENTITY", str(weights))
+    words = [str(clip), "-o", str(tmp_path / "o"), "--suite", "video", "--codecs", "mpeg4", "--methods", "concealment",
+             "--frames", "4", "--no-progress"]
+    assert CliRunner().invoke(command, words, standalone_mode=False).return_value == 0
+    refused = CliRunner().invoke(command, [*words, "--identity", str(weights)], standalone_mode=False)
+    assert isinstance(refused.exception, UsageError) and "--identity goes with" in str(refused.exception)
+
+
 def test_sums_are_pooled():
     frames = pan(3)
     mask = np.zeros((64, 64), bool)
@@ -169,6 +197,14 @@ def test_bad_input(clip, tmp_path):
         (UsageError, "--suite video", {"suite": "images", "codecs": ("h264",)}),
         (UsageError, "--suite video", {"suite": "images", "frames": 3}),
         (UsageError, "--frames must be at least 1", {"frames": 0}),
+        (UsageError, "--size goes with --suite images, not video", {"size": 64}),
+        (UsageError, r"--identity goes.*, --save-inputs goes", {"identity": clip, "save_inputs": True}),
+        (UsageError, "--protocol goes with --suite images", {"protocol": "custom", "masks": tmp_path}),
+        (UsageError, "--external goes with --suite images", {"external": (("x", tmp_path),)}),
+        (UsageError, "takes one --model, not 2", {"models": ("base", "other")}),
+        (UsageError, "takes one --fidelity, not 2", {"fidelity": (0.0, 1.0)}),
+        (UsageError, "--limit goes with --suite images or video, not speed", {"suite": "speed", "limit": 1}),
+        (UsageError, "--lpips goes with --suite images or video, not speed", {"suite": "speed", "lpips": clip}),
     ]:
         with pytest.raises(kind, match=message):
             run_bench(BenchConfig(**{"output": tmp_path / "out", "data": (clip,), "suite": "video"} | settings))

@@ -91,6 +91,8 @@ def notes(report: dict[str, Any]) -> list[str]:
                      "in steps of 255.")
         if p.get("frames"):
             found.append(f"The first {p['frames']} frames of each clip.")
+        if "fidelity" in p:
+            found.append(f"Run with fidelity {p['fidelity']:g}.")
     elif report["suite"] == "speed":
         found.append(f"{p['clip']} and pictures of {p['dataset']}, one after the other, {p['repeats']} times, the best "
                      "counts. Ratio: to decoding and encoding alone in the same run.")

@@ -19,7 +19,6 @@ from faceinpaint_bench.config import BenchConfig
 from faceinpaint_bench.fillers import Flicker, FlowPropagation, Freeze, PerFrame, Step
 from faceinpaint_bench.html import Article
 from faceinpaint_cli import metrics
-from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import DataError, FaceInpaintError
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.pipeline.video import repair_video
@@ -136,6 +135,7 @@ def run_video(
             "name": "bscv", "dataset": "+".join(p.stem for p in config.data) or "samples", "n": len(paths),
             "seed": config.seed, "codecs": codecs, "branches": branches, "inputs_sha256": digest.hexdigest(),
             **({"frames": config.frames} if config.frames else {}),
+            **({"fidelity": config.fidelity[0]} if config.fidelity else {}),
             "psnr": "squared error pooled over the pixels of the clip",
             "masks": "given to freeze, telea, flow and run (true mask); withheld from run",
         },
@@ -175,7 +175,7 @@ def _measure(path: Path, codec: str, branch: str, methods: list[str], config: Be
 
 def _product(damaged: Path, target: Path, mask: Path | None, config: BenchConfig) -> str | None:
     """Run the product on a file; its error where it failed."""
-    settings = RunConfig(mask=str(mask) if mask else None, device=config.device, model=config.models[0])
+    settings = config.run_settings(mask=str(mask) if mask else None)
     try:
         repair_video(Job(damaged, target, "video", Path(damaged.name)), settings, Stages(settings))
     except Exception as error:  # a figure of the report, with its message
