@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -86,6 +87,9 @@ def choose(names: tuple[str, ...], known: Mapping[str, object], flag: str, defau
     unknown = [n for n in names if n not in known]
     if unknown:
         raise UsageError(f"{flag}: {', '.join(unknown)} unknown; known: {', '.join(known)}")
+    twice = [n for n, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UsageError(f"{flag} names {', '.join(twice)} twice; name each once")
     return list(names or default)
 
 
