@@ -1,6 +1,7 @@
 """bench on video: files read in step, simple repairs, figures that are those of the measures."""
 
 import re
+import shutil
 from fractions import Fraction
 
 import av
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from faceinpaint_bench import clips, fillers, html, video
 from faceinpaint_bench.config import BenchConfig
+from faceinpaint_bench.gate import label_of
 from faceinpaint_bench.report import failures
 from faceinpaint_bench.run import run_bench
 from media_factory import make_clip
@@ -64,6 +66,24 @@ def test_a_clip_that_cannot_be_read_is_named_and_the_others_measured(clip, tmp_p
     assert [entry["name"] for entry in report["unused"]] == ["b.mp4 h264 base"]
     (line,) = failures(report)
     assert line.startswith("b.mp4 h264 base: ")
+
+
+def test_clips_of_one_name_are_told_apart_by_their_folders(clip, tmp_path):
+    for folder in ("one/x", "two/x"):
+        (tmp_path / folder).mkdir(parents=True)
+        shutil.copy(clip, tmp_path / folder / "a.mp4")
+    other = make_clip(tmp_path / "two" / "b.mp4", frames=12, audio=None)
+    data = (tmp_path / "one", tmp_path / "two")
+    settings = {"suite": "video", "codecs": ("mpeg4",), "methods": ("concealment",), "frames": 12}
+    baseline = tmp_path / "baseline.json"
+    report = run_bench(BenchConfig(output=tmp_path / "o", data=data, update_baseline=baseline, **settings))
+    assert [row["clip"] for row in report["rows"]] == ["all", "one/x/a.mp4", "b.mp4", "two/x/a.mp4"]
+    assert len({label_of(row) for row in report["rows"]}) == 4
+    assert not run_bench(BenchConfig(output=tmp_path / "p", data=data, gate=baseline, **settings)).get("regressions")
+    assert clips.names_of([clip, other]) == ["a.mp4", "b.mp4"]
+    assert clips.names_of([clip, tmp_path / "one" / "x" / "a.mp4"]) == [f"{clip.parent.name}/a.mp4", "x/a.mp4"]
+    with pytest.raises(DataError, match=r"a\.mp4 is there twice"):
+        clips.names_of([clip, clip.parent / ".." / clip.parent.name / "a.mp4"])
 
 
 def test_the_page_marks_the_best_of_each_case():
