@@ -96,6 +96,28 @@ def test_a_baseline_of_another_protocol_is_refused(folder, tmp_path):
             bench(folder, tmp_path / "b", methods=("ns",), gate=baseline)
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    ({"rows": [[1]]}, r"a row must be an object, not \[1\]"),
+    ({"rows": [{}]}, "method of a row must be a word, not None"),
+    ({"rows": [{"method": "ns", "dataset": ["d"]}]}, "dataset of a row must be a word"),
+    ({"rows": [{"method": "ns", "kind": {}}]}, "kind of a row must be a word"),
+    ({"rows": [{"method": "ns", "psnr": "20"}]}, "psnr of ns must be a number, not '20'"),
+    ({"rows": [{"method": "ns", "lpips": True}]}, "lpips of ns must be a number"),
+    ({"rows": [{"method": "ns", "ssim": float("nan")}]}, "ssim of ns must be a number, not nan"),
+    ({"rows": [{"method": "ns", "n": "5"}]}, "n of ns must be a number"),
+    ({"protocol": ["celeba-center25"]}, "protocol must be an object"),
+])
+def test_an_odd_baseline_is_one_clear_line(tmp_path, change, message):
+    baseline = tmp_path / "baseline.json"
+    baseline.write_text(json.dumps(report() | change))
+    with pytest.raises(DataError, match=message) as caught:
+        gate.read_baseline(baseline)
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 1
+    baseline.write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"not a readable bench\.json"):
+        gate.read_baseline(baseline)
+
+
 def report(**row):
     values = {"method": "ns", "dataset": "d", "mask": "given", "n": 5, "n_total": 5, "psnr": 20.0, "ssim": 0.9,
               "lpips": 0.1, "ms_per_image": 10.0}
