@@ -266,6 +266,7 @@ def test_bad_input(folder, tmp_path):
         (UsageError, "--masks goes with", {"masks": empty}),
         (UsageError, "--size", {"size": 30}),
         (UsageError, "--limit", {"limit": 0}),
+        (UsageError, "--seed must be 0 or more, not -1", {"seed": -1}),
         (UsageError, "--fidelity", {"fidelity": (1.5,)}),
         (FaceInpaintError, "no model file", {"methods": ("generator",), "models": (str(tmp_path / "x.safetensors"),)}),
         (FaceInpaintError, "--lpips", {"lpips": empty / "a.txt"}),
@@ -297,6 +298,21 @@ def test_reports(folder, tmp_path):
     lines = (out / "scores.csv").read_text().splitlines()
     assert len(lines) == 1 + 3 * 5
     assert (tmp_path / "junit.xml").read_text().count("<testcase") == 3
+
+
+def test_dollars_in_a_name_are_no_formula(folder, tmp_path):
+    masks = tmp_path / "masks"
+    (masks / "more").mkdir(parents=True)
+    for share, name in enumerate(("0", "1", "2", "3", "more/4"), 1):
+        picture = np.zeros((64, 64), np.uint8)
+        picture[:10 * share] = 255
+        Image.fromarray(picture).save(masks / f"{name}.png")
+    settings = {"protocol": "custom", "masks": masks, "methods": ("ns",)}
+    bench(folder, tmp_path / "first", save_inputs=True, **settings)
+    names = (r"$\wrong$", "$x$ & <y>")
+    bench(folder, tmp_path / "out", external=tuple((n, tmp_path / "first/inputs/truth") for n in names), **settings)
+    page = (tmp_path / "out" / "bench.html").read_text()
+    assert page.count("<svg") == 2 and "<!-- $\\wrong$ -->" in page
 
 
 def test_pictures_of_one_name_in_several_folders_all_count(folder, tmp_path):

@@ -70,6 +70,8 @@ class BenchConfig:
         for flag, number in (("--limit", self.limit), ("--frames", self.frames)):
             if number is not None and number < 1:
                 raise UsageError(f"{flag} must be at least 1, not {number}")
+        if self.seed < 0:
+            raise UsageError(f"--seed must be 0 or more, not {self.seed}")
         for f in self.fidelity:
             if not 0 <= f <= 1:
                 raise UsageError(f"--fidelity must be from 0 to 1, not {f}")
