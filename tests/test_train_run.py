@@ -303,6 +303,18 @@ def test_contact_sheet_of_masks(data, tmp_path):
     mask_sheet(small_recipe(), [data], tmp_path / "cache", tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (8 * 64, 4 * 64)
+    mask_sheet(small_recipe(), [data], tmp_path / "cache", tmp_path / "new" / "sheet.PNG")
+    assert (tmp_path / "new" / "sheet.PNG").read_bytes() == (tmp_path / "sheet.png").read_bytes()
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OutputError, match=r"folder\.png: a folder of that name exists"):
+        mask_sheet(small_recipe(), [data], tmp_path / "cache", tmp_path / "folder.png")
+    with pytest.raises(OutputError, match=r"cannot write .*sheet\.png"):
+        mask_sheet(small_recipe(), [data], tmp_path / "cache", tmp_path / "sheet.png" / "sheet.png")
+    with pytest.raises(UsageError, match=r"writes a \.png file, not .*new$"):
+        mask_sheet(small_recipe(), [data], tmp_path / "cache", tmp_path / "new")
+    with pytest.raises(DataError, match="no training data"):
+        mask_sheet(small_recipe(), [tmp_path / "none"], tmp_path / "cache", tmp_path / "other.png")
+    assert not (tmp_path / "other.png").exists()
 
 
 PROCESS = """
