@@ -47,6 +47,7 @@ def command(
 
     from faceinpaint_train import run
     from faceinpaint_train.recipe import read_recipe
+    from faceinpaint_train.state import check_resumable
     from tqdm import tqdm
 
     from faceinpaint_cli.errors import UsageError
@@ -58,6 +59,8 @@ def command(
             raise UsageError(f"--recipe {recipe} needs --minutes: say how long to train")
         if (output / "last.ckpt").exists() and not resume:
             raise UsageError(f"{output} holds a run already: add --resume, or give another -o")
+        if resume:
+            check_resumable(output / "last.ckpt")
         click.echo(json.dumps(getattr(run, FINDERS[recipe])(data, output, minutes, cache=cache)))
         return 0
     ends = [f"run.steps={steps or 0}", f"run.minutes={minutes or 0.0}"] if steps or minutes else []

@@ -34,11 +34,15 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         raise OutputError(f"checkpoint {path} cannot be written ({error}); the one before is kept") from None
 
 
+def check_resumable(path: Path) -> None:
+    if not path.is_file():
+        raise UsageError(f"--resume needs {path}: there is no such run")
+
+
 def load_state(path: Path) -> dict[str, Any]:
+    check_resumable(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UsageError(f"--resume needs {path}: there is no such run") from None
     except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         raise ModelError(f"checkpoint {path} is broken ({str(error).splitlines()[0]})") from None
     except Exception as error:  # unpickling of foreign bytes raises pickle.UnpicklingError and others
