@@ -87,7 +87,7 @@ def test_overrides_are_checked():
                           ("loss.adversarial=wgan", "takes one of hinge, lsgan, vanilla")):
         with pytest.raises(UsageError, match=message):
             read_recipe("pix2pix", [text])
-    with pytest.raises(UsageError, match="no recipe is named"):
+    with pytest.raises(UsageError, match="no recipe is named 'nonesuch'.* takes base, .*, hidden-face or a .toml file"):
         read_recipe("nonesuch")
 
 
@@ -272,6 +272,9 @@ def test_a_deeper_network_begins_as_the_shallow_one(faces, tmp_path):
     with torch.inference_mode():
         torch.testing.assert_close(deeper.average(image, mask), net.eval()(image, mask))
     assert len(deeper.average.state_dict()) > len(shallow)
+    for name in ("none.ckpt", "none.safetensors"):
+        with pytest.raises(UsageError, match=rf"no weights at .*{name}: set model\.init"):
+            Trainer(small_recipe(f"model.init={tmp_path / name}"), faces, tmp_path, Team())
     torch.save({"ema": deeper.average.state_dict()}, tmp_path / "deeper.ckpt")
     with pytest.raises(ModelError, match="of another network: it has"):
         Trainer(small_recipe(f"model.init={tmp_path / 'deeper.ckpt'}"), faces, tmp_path, Team())

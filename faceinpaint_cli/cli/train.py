@@ -9,9 +9,6 @@ import click
 from faceinpaint_cli.cli.common import HELP_NAMES, common_options
 
 PATH = click.Path(path_type=Path)
-FINDERS = {"localiser": "train_localiser_run", "video-localiser": "train_video_localiser_run",
-           "hidden-face": "train_hidden_face_run"}
-"""What finds damage and faces, and the function of `faceinpaint_train.run` that trains it."""
 
 
 @click.command("train", context_settings=HELP_NAMES)
@@ -46,7 +43,7 @@ def command(
     import os
 
     from faceinpaint_train import run
-    from faceinpaint_train.recipe import read_recipe
+    from faceinpaint_train.recipe import FINDERS, read_recipe
     from faceinpaint_train.state import check_resumable
     from tqdm import tqdm
 

@@ -123,6 +123,11 @@ FREE = {"model.options", "discriminator.options", "data.shapes", "data.patches"}
 """Tables whose keys the recipe chooses."""
 
 
+FINDERS = {"localiser": "train_localiser_run", "video-localiser": "train_video_localiser_run",
+           "hidden-face": "train_hidden_face_run"}
+"""What --recipe takes besides recipes: what finds damage and faces, and the function of run.py that trains it."""
+
+
 def recipe_names() -> list[str]:
     folder = resources.files("faceinpaint_train") / "recipes"
     return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".toml"))
@@ -134,7 +139,7 @@ def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     if path.suffix != ".toml":
         path = Path(str(resources.files("faceinpaint_train"))) / "recipes" / f"{name_or_path}.toml"
         if not path.is_file():
-            known = ", ".join(recipe_names())
+            known = ", ".join([*recipe_names(), *FINDERS])
             raise UsageError(f"no recipe is named {name_or_path!r}: --recipe takes {known} or a .toml file")
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8"))

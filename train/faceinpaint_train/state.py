@@ -59,7 +59,9 @@ def check_same_recipe(saved: Recipe, now: Recipe) -> None:
 def load_initial(net: nn.Module, path: Path) -> None:
     """Start `net` from a run's .ckpt (its averaged weights) or from a .safetensors model of the same network, or of
     a shallower one: blocks that the file lacks stay as they are built (see `idle` in networks/blocks.py). ModelError
-    where the file has parts that `net` lacks, or of another shape."""
+    where the file has parts that `net` lacks, or of another shape, UsageError where there is none."""
+    if not path.is_file():
+        raise UsageError(f"no weights at {path}: set model.init to a run's .ckpt or a .safetensors file")
     state = read_weights(path) if path.suffix == ".safetensors" else load_state(path)["ema"]
     try:
         foreign = net.load_state_dict(state, strict=False).unexpected_keys
