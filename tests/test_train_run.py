@@ -87,7 +87,7 @@ def test_overrides_are_checked():
                           ("loss.adversarial=wgan", "takes one of hinge, lsgan, vanilla")):
         with pytest.raises(UsageError, match=message):
             read_recipe("pix2pix", [text])
-    with pytest.raises(UsageError, match="no recipe is named 'nonesuch'.* takes base, .*, hidden-face or a .toml file"):
+    with pytest.raises(UsageError, match=r"no recipe is named 'nonesuch'.* takes base, .*, hidden-face or a "):
         read_recipe("nonesuch")
 
 

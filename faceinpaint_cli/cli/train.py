@@ -27,7 +27,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--show-masks", metavar="FILE.png", type=PATH,
               help="Write a contact sheet of samples with their holes, and train nothing.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and train nothing.")
+@click.option("--dry-run", is_flag=True, help="Check DATA, print the resolved recipe and train nothing.")
 @common_options
 def command(
     data: tuple[Path, ...], output: Path, recipe: str, overrides: tuple[str, ...], steps: int | None,
@@ -44,6 +44,7 @@ def command(
 
     from faceinpaint_train import run
     from faceinpaint_train.recipe import FINDERS, read_recipe
+    from faceinpaint_train.sources import check_sources
     from faceinpaint_train.state import check_resumable
     from tqdm import tqdm
 
@@ -63,6 +64,7 @@ def command(
     ends = [f"run.steps={steps or 0}", f"run.minutes={minutes or 0.0}"] if steps or minutes else []
     resolved = read_recipe(recipe, [*overrides, *ends])
     if dry_run:
+        check_sources(data)
         click.echo(json.dumps(resolved, indent=2))
         return 0
     if show_masks:
