@@ -14,6 +14,7 @@ from typing import Any
 from faceinpaint_cli.errors import UsageError
 from faceinpaint_cli.synthesis.patches import PATCHES
 from faceinpaint_cli.synthesis.shapes import SHAPES
+from faceinpaint_train.effects import without_effect
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -134,7 +135,10 @@ def recipe_names() -> list[str]:
 
 
 def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
-    """A recipe of the package by name, or a TOML file; `overrides` are "table.key=value", values as in TOML."""
+    """A recipe of the package by name, or a TOML file; `overrides` are "table.key=value", values as in TOML.
+
+    UsageError where what is set does nothing; a setting of the file may lose its effect by an override.
+    """
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = Path(str(resources.files("faceinpaint_train"))) / "recipes" / f"{name_or_path}.toml"
@@ -147,8 +151,16 @@ def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
         raise UsageError(f"recipe {path} cannot be read: {error}") from None
     recipe = merge(DEFAULTS, told)
     recipe["name"] = recipe["name"] or path.stem
-    for text in overrides:
-        recipe = merge(recipe, parse_override(text))
+    useless = without_effect(told, recipe)
+    changes = [parse_override(text) for text in overrides]
+    for change in changes:
+        recipe = merge(recipe, change)
+    useless = {key: why for key, why in without_effect(told, recipe).items() if key in useless}
+    for change in changes:
+        useless |= without_effect(change, recipe)
+    if useless:
+        (key, why), *_ = useless.items()
+        raise UsageError(f"setting {key!r} has no effect {why}: leave it out, or change that too")
     return recipe
 
 
