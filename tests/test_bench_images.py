@@ -67,6 +67,8 @@ def test_a_network_trained_blind_draws_the_whole_picture_at_its_own_size(folder,
         drawn = net.eval()(torch.from_numpy(small).permute(2, 0, 1)[None], torch.zeros(1, 1, 32, 32))[0]
     large = cv2.resize(drawn.permute(1, 2, 0).numpy(), (64, 64), interpolation=cv2.INTER_CUBIC)
     assert np.abs((large + 1) * 127.5 - whole).mean() < 1.5
+    other = next(iter(protocols.Cases(BenchConfig(output=tmp_path, data=(folder,), size=32))))  # as in suite speed
+    assert withheld.fill(other).shape == (32, 32, 3)
 
 
 def test_models_of_two_runs_are_told_apart_by_their_folders(folder, tmp_path):
