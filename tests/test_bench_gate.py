@@ -1,6 +1,7 @@
 """The gate: silent for the same figures, and heard for worse ones."""
 
 import json
+import shutil
 from xml.etree import ElementTree
 
 import numpy as np
@@ -95,6 +96,28 @@ def test_a_baseline_of_another_protocol_is_refused(folder, tmp_path):
             bench(folder, tmp_path / "b", methods=("ns",), gate=baseline)
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    ({"rows": [[1]]}, r"a row must be an object, not \[1\]"),
+    ({"rows": [{}]}, "method of a row must be a word, not None"),
+    ({"rows": [{"method": "ns", "dataset": ["d"]}]}, "dataset of a row must be a word"),
+    ({"rows": [{"method": "ns", "kind": {}}]}, "kind of a row must be a word"),
+    ({"rows": [{"method": "ns", "psnr": "20"}]}, "psnr of ns must be a number, not '20'"),
+    ({"rows": [{"method": "ns", "lpips": True}]}, "lpips of ns must be a number"),
+    ({"rows": [{"method": "ns", "ssim": float("nan")}]}, "ssim of ns must be a number, not nan"),
+    ({"rows": [{"method": "ns", "n": "5"}]}, "n of ns must be a number"),
+    ({"protocol": ["celeba-center25"]}, "protocol must be an object"),
+])
+def test_an_odd_baseline_is_one_clear_line(tmp_path, change, message):
+    baseline = tmp_path / "baseline.json"
+    baseline.write_text(json.dumps(report() | change))
+    with pytest.raises(DataError, match=message) as caught:
+        gate.read_baseline(baseline)
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 1
+    baseline.write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"not a readable bench\.json"):
+        gate.read_baseline(baseline)
+
+
 def report(**row):
     values = {"method": "ns", "dataset": "d", "mask": "given", "n": 5, "n_total": 5, "psnr": 20.0, "ssim": 0.9,
               "lpips": 0.1, "ms_per_image": 10.0}
@@ -141,6 +164,48 @@ def test_the_command_line(folder, tmp_path):
     assert "| ns |" in done.output
     bad = CliRunner().invoke(command, [*arguments, "--fidelity", "a"])
     assert bad.exit_code == 2 and "--fidelity" in bad.output
+
+
+def command_line(folder, out, *more):
+    """What `bench` ends with: 0, 1 or an error of its own, what it said on stderr, and bench.json."""
+    words = [str(folder), "-o", str(out), "--methods", "ns", "--size", "64", "--no-progress", *map(str, more)]
+    done = CliRunner().invoke(command, words, standalone_mode=False)
+    return done.exception or done.return_value, done.stderr, json.loads((out / "bench.json").read_text())
+
+
+def test_inputs_that_failed_give_exit_code_1_after_all_is_written(folder, tmp_path):
+    data, baseline = tmp_path / "data", tmp_path / "baseline.json"
+    shutil.copytree(folder, data)
+    for name in "ab":
+        (data / f"{name}.png").write_bytes(b"\x89PNG nothing")
+    code, said, found = command_line(data, tmp_path / "o", "--update-baseline", baseline)
+    assert code == 1 and found["protocol"]["n"] == 3
+    assert said.startswith("faceinpaint: 2 inputs failed") and "first: a.png: " in said and said.count("\n") == 1
+    code, _, _ = command_line(data, tmp_path / "p", "--gate", baseline)
+    assert code == 1
+    stored = json.loads(baseline.read_text())
+    stored["rows"][0]["psnr"] += 5
+    baseline.write_text(json.dumps(stored))
+    code, _, found = command_line(data, tmp_path / "q", "--gate", baseline)
+    assert isinstance(code, GateError) and found["regressions"]
+
+
+def test_a_row_that_failed_on_a_picture_gives_exit_code_1(folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(other / "0.png")
+    code, said, found = command_line(folder, tmp_path / "o", "--external", f"theirs={other}")
+    assert code == 1 and "2 inputs failed" in said and "first: 1.png: theirs: DataError: no picture named 1" in said
+    assert [f["name"] for f in found["rows"][1]["failed"]] == ["1.png", "2.png"]
+
+
+def test_what_the_protocol_leaves_out_is_no_failure(folder, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(folder / "1.png", data)
+    Image.fromarray(np.zeros((90, 90, 3), np.uint8)).save(data / "none.png")
+    code, said, found = command_line(data, tmp_path / "o", "--protocol", "celeba-white-square")
+    assert (code, said) == (0, "") and [u["name"] for u in found["unused"]] == ["none.png"]
 
 
 def test_the_stored_baseline_is_of_the_default_suite():

@@ -67,6 +67,8 @@ def test_a_network_trained_blind_draws_the_whole_picture_at_its_own_size(folder,
         drawn = net.eval()(torch.from_numpy(small).permute(2, 0, 1)[None], torch.zeros(1, 1, 32, 32))[0]
     large = cv2.resize(drawn.permute(1, 2, 0).numpy(), (64, 64), interpolation=cv2.INTER_CUBIC)
     assert np.abs((large + 1) * 127.5 - whole).mean() < 1.5
+    other = next(iter(protocols.Cases(BenchConfig(output=tmp_path, data=(folder,), size=32))))  # as in suite speed
+    assert withheld.fill(other).shape == (32, 32, 3)
 
 
 def test_models_of_two_runs_are_told_apart_by_their_folders(folder, tmp_path):
@@ -124,7 +126,8 @@ def test_white_square_is_seeded_and_a_quarter_of_the_face(tmp_path):
         cases = protocols.Cases(BenchConfig(output=tmp_path, data=(data,), protocol="celeba-white-square", seed=seed))
         (case,) = cases
         assert case.mask.mean() == 0.25
-        assert [name for name, _ in cases.left_out] == ["none.png"] and "no face" in cases.left_out[0][1]
+        (unused,) = cases.left_out
+        assert unused.name == "none.png" and "no face" in unused.error and not unused.failed
         found.setdefault(seed, []).append(tuple(np.argwhere(case.mask)[0]))
     assert found[0][0] == found[0][1] != found[1][0]
 
@@ -162,7 +165,7 @@ def test_custom_masks_by_stem(folder, tmp_path):
         Image.fromarray(picture).save(masks / f"{name}.png")
     report = bench(folder, tmp_path / "out", protocol="custom", masks=masks)
     assert rows(report)["ns"]["n"] == 3 and report["protocol"]["n"] == 3
-    assert [u["name"] for u in report["unused"]] == ["2.png", "3.png"]
+    assert [(u["name"], u["failed"]) for u in report["unused"]] == [("2.png", True), ("3.png", True)]
     assert "2 pictures were not usable" in (tmp_path / "out" / "bench.md").read_text()
 
 
@@ -265,6 +268,7 @@ def test_bad_input(folder, tmp_path):
         (UsageError, "--masks goes with", {"masks": empty}),
         (UsageError, "--size", {"size": 30}),
         (UsageError, "--limit", {"limit": 0}),
+        (UsageError, "--seed must be 0 or more, not -1", {"seed": -1}),
         (UsageError, "--fidelity", {"fidelity": (1.5,)}),
         (FaceInpaintError, "no model file", {"methods": ("generator",), "models": (str(tmp_path / "x.safetensors"),)}),
         (FaceInpaintError, "--lpips", {"lpips": empty / "a.txt"}),
@@ -296,6 +300,21 @@ def test_reports(folder, tmp_path):
     lines = (out / "scores.csv").read_text().splitlines()
     assert len(lines) == 1 + 3 * 5
     assert (tmp_path / "junit.xml").read_text().count("<testcase") == 3
+
+
+def test_dollars_in_a_name_are_no_formula(folder, tmp_path):
+    masks = tmp_path / "masks"
+    (masks / "more").mkdir(parents=True)
+    for share, name in enumerate(("0", "1", "2", "3", "more/4"), 1):
+        picture = np.zeros((64, 64), np.uint8)
+        picture[:10 * share] = 255
+        Image.fromarray(picture).save(masks / f"{name}.png")
+    settings = {"protocol": "custom", "masks": masks, "methods": ("ns",)}
+    bench(folder, tmp_path / "first", save_inputs=True, **settings)
+    names = (r"$\wrong$", "$x$ & <y>")
+    bench(folder, tmp_path / "out", external=tuple((n, tmp_path / "first/inputs/truth") for n in names), **settings)
+    page = (tmp_path / "out" / "bench.html").read_text()
+    assert page.count("<svg") == 2 and "<!-- $\\wrong$ -->" in page
 
 
 def test_pictures_of_one_name_in_several_folders_all_count(folder, tmp_path):

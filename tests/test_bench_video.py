@@ -1,20 +1,26 @@
 """bench on video: files read in step, simple repairs, figures that are those of the measures."""
 
 import re
+import shutil
 from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from faceinpaint_bench import clips, fillers, html, video
 from faceinpaint_bench.config import BenchConfig
+from faceinpaint_bench.gate import label_of
+from faceinpaint_bench.report import failures
 from faceinpaint_bench.run import run_bench
 from media_factory import make_clip
 from skimage.data import astronaut
 
 from faceinpaint_cli import metrics
+from faceinpaint_cli.cli.bench import command
 from faceinpaint_cli.errors import DataError, UsageError
+from faceinpaint_cli.pipeline.video import repair_video
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +64,26 @@ def test_a_clip_that_cannot_be_read_is_named_and_the_others_measured(clip, tmp_p
                                    methods=("concealment",), frames=12))
     assert [row["clip"] for row in report["rows"]] == ["a.mp4"]
     assert [entry["name"] for entry in report["unused"]] == ["b.mp4 h264 base"]
+    (line,) = failures(report)
+    assert line.startswith("b.mp4 h264 base: ")
+
+
+def test_clips_of_one_name_are_told_apart_by_their_folders(clip, tmp_path):
+    for folder in ("one/x", "two/x"):
+        (tmp_path / folder).mkdir(parents=True)
+        shutil.copy(clip, tmp_path / folder / "a.mp4")
+    other = make_clip(tmp_path / "two" / "b.mp4", frames=12, audio=None)
+    data = (tmp_path / "one", tmp_path / "two")
+    settings = {"suite": "video", "codecs": ("mpeg4",), "methods": ("concealment",), "frames": 12}
+    baseline = tmp_path / "baseline.json"
+    report = run_bench(BenchConfig(output=tmp_path / "o", data=data, update_baseline=baseline, **settings))
+    assert [row["clip"] for row in report["rows"]] == ["all", "one/x/a.mp4", "b.mp4", "two/x/a.mp4"]
+    assert len({label_of(row) for row in report["rows"]}) == 4
+    assert not run_bench(BenchConfig(output=tmp_path / "p", data=data, gate=baseline, **settings)).get("regressions")
+    assert clips.names_of([clip, other]) == ["a.mp4", "b.mp4"]
+    assert clips.names_of([clip, tmp_path / "one" / "x" / "a.mp4"]) == [f"{clip.parent.name}/a.mp4", "x/a.mp4"]
+    with pytest.raises(DataError, match=r"a\.mp4 is there twice"):
+        clips.names_of([clip, clip.parent / ".." / clip.parent.name / "a.mp4"])
 
 
 def test_the_page_marks_the_best_of_each_case():
@@ -94,6 +120,32 @@ def test_a_run_that_fails_is_counted(clip, tmp_path, monkeypatch):
     row = report["rows"][1]
     assert (row["n"], row["n_total"]) == (0, 1)
     assert row["failed"][0]["error"] == "RuntimeError: damaged.mp4 is too hard"
+    assert failures(report) == ["a.mp4 h264 drop: run: RuntimeError: damaged.mp4 is too hard"]
+
+
+def test_fidelity_is_that_of_the_run(clip, tmp_path, monkeypatch):
+    seen = []
+
+    def look(job, config, stages):
+        seen.append((config.fidelity, stages.config.fidelity))
+        return repair_video(job, config, stages)
+
+    monkeypatch.setattr(video, "repair_video", look)
+    settings = {"data": (clip,), "suite": "video", "codecs": ("mjpeg",), "methods": ("run",), "frames": 4}
+    report = run_bench(BenchConfig(output=tmp_path / "a", fidelity=(0.0,), **settings))
+    assert seen == [(0.0, 0.0)] and report["protocol"]["fidelity"] == 0
+    assert "Run with fidelity 0." in (tmp_path / "a" / "bench.md").read_text()
+    assert "fidelity" not in run_bench(BenchConfig(output=tmp_path / "b", **settings))["protocol"]
+
+
+def test_what_the_environment_says_is_for_the_suites_that_use_it(clip, tmp_path, monkeypatch):
+    weights = tmp_path / "none.safetensors"
+    monkeypatch.setenv("FACEINPAINT_IDENTITY", str(weights))
+    words = [str(clip), "-o", str(tmp_path / "o"), "--suite", "video", "--codecs", "mpeg4", "--methods", "concealment",
+             "--frames", "4", "--no-progress"]
+    assert CliRunner().invoke(command, words, standalone_mode=False).return_value == 0
+    refused = CliRunner().invoke(command, [*words, "--identity", str(weights)], standalone_mode=False)
+    assert isinstance(refused.exception, UsageError) and "--identity goes with" in str(refused.exception)
 
 
 def test_sums_are_pooled():
@@ -161,10 +213,21 @@ def test_bad_input(clip, tmp_path):
         (UsageError, "known: h264, hevc, mpeg4", {"codecs": ("vp8",)}),
         (UsageError, "known: base, small", {"branches": ("x",)}),
         (UsageError, "known: concealment", {"methods": ("ns",)}),
+        (UsageError, "--codecs names h264 twice; name each once", {"codecs": ("h264", "hevc", "h264")}),
+        (UsageError, "--branches names base twice", {"branches": ("base", "base")}),
+        (UsageError, "--methods names run twice", {"methods": ("run", "run")}),
         (DataError, "no clips", {"data": (tmp_path / "empty",)}),
         (UsageError, "--suite video", {"suite": "images", "codecs": ("h264",)}),
         (UsageError, "--suite video", {"suite": "images", "frames": 3}),
         (UsageError, "--frames must be at least 1", {"frames": 0}),
+        (UsageError, "--size goes with --suite images, not video", {"size": 64}),
+        (UsageError, r"--identity goes.*, --save-inputs goes", {"identity": clip, "save_inputs": True}),
+        (UsageError, "--protocol goes with --suite images", {"protocol": "custom", "masks": tmp_path}),
+        (UsageError, "--external goes with --suite images", {"external": (("x", tmp_path),)}),
+        (UsageError, "takes one --model, not 2", {"models": ("base", "other")}),
+        (UsageError, "takes one --fidelity, not 2", {"fidelity": (0.0, 1.0)}),
+        (UsageError, "--limit goes with --suite images or video, not speed", {"suite": "speed", "limit": 1}),
+        (UsageError, "--lpips goes with --suite images or video, not speed", {"suite": "speed", "lpips": clip}),
     ]:
         with pytest.raises(kind, match=message):
             run_bench(BenchConfig(**{"output": tmp_path / "out", "data": (clip,), "suite": "video"} | settings))

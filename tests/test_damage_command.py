@@ -13,6 +13,7 @@ from media_factory import encode
 from PIL import Image
 
 from faceinpaint_cli.cli.damage import BRANCHES, command
+from faceinpaint_cli.errors import UsageError
 from faceinpaint_cli.synthesis import bitstream
 
 
@@ -134,6 +135,20 @@ def test_no_file_of_the_kind_is_a_usage_error(tmp_path: Path) -> None:
                                 standalone_mode=False)
     assert type(result.exception).__name__ == "UsageError"
     assert "--kind bscv damages videos" in str(result.exception)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--kind", "zero", "--branch", "base"], "--branch goes with --kind bscv or drop, not zero: leave it out"),
+    (["--count", "8"], "--count goes with --kind zero or flip or ts, not bscv"),
+    (["--kind", "drop", "--bytes", "9"], "--bytes goes with --kind bscv, not drop"),
+    (["--kind", "flip", "--hit-index"], "--spare-index/--hit-index goes with --kind zero or ts, not flip"),
+    (["--kind", "patch", "--spare-keyframes"], "--spare-keyframes goes with --kind bscv or drop, not patch"),
+])
+def test_an_option_that_the_kind_has_no_use_for_is_refused(tmp_path, words, message):
+    (tmp_path / "x.mp4").write_bytes(b"")
+    result = CliRunner().invoke(command, [str(tmp_path / "x.mp4"), "-o", str(tmp_path / "o"), *words],
+                                standalone_mode=False)
+    assert isinstance(result.exception, UsageError) and message in str(result.exception)
 
 
 def test_an_input_that_is_not_there_is_named(tmp_path):

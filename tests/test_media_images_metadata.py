@@ -249,7 +249,7 @@ def exif_with_thumbnail(thumbnail, order):
     return b"Exif\0\0" + start + first + second + thumbnail + b"behind it"
 
 
-@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("order", "<>", ids=["little-endian", "big-endian"])
 @pytest.mark.parametrize("size", [(140, 99), (60, 60)])
 def test_the_thumbnail_shows_the_repair(order, size, tmp_path):
     old = io.BytesIO()

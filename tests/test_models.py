@@ -138,6 +138,26 @@ def test_missing_foreign_and_broken_files(tmp_path):
         load_generator(cut)
 
 
+@pytest.mark.parametrize("config, message", [
+    ([], r"odd header \(config must be an object, not \[\]\)"),
+    (None, "config must be an object, not None"),
+    ({"options": [1]}, "options must be an object"),
+    ({"options": {}, "told": "no"}, "told must be true or false, not 'no'"),
+    ({"options": {}, "size": "big"}, "size must be a number of pixels, not 'big'"),
+    ({"options": {}, "size": 0}, "size must be a number of pixels, not 0"),
+    ({"options": {"widths": "abc"}}, "does not take these options"),
+    ({"options": {"widths": []}}, "does not take these options"),
+    ({"options": {"widths": [-1, 8, 8]}}, "does not take these options"),
+    ({"options": {"": 1}}, "does not take these options"),
+])
+def test_an_odd_config_is_one_clear_line(config, message, tmp_path):
+    path = tmp_path / "odd.safetensors"
+    save_checkpoint(path, {"w": torch.zeros(2)}, "base", config)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_generator(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_prior_recovers_what_it_can_express():
     rng = torch.Generator().manual_seed(2)
     prior = FacePrior(size=8, rank=4, noise=1e-4, steps=24)

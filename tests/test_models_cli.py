@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tarfile
+import zipfile
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from click.testing import CliRunner
 
 from faceinpaint_cli.cli.models import command as models
 from faceinpaint_cli.cli.train import command as train
-from faceinpaint_cli.errors import ModelError, UsageError
+from faceinpaint_cli.errors import DataError, ModelError, UsageError
 from faceinpaint_cli.models.checkpoint import save_checkpoint
 from faceinpaint_cli.models.registry import GENERATORS, build_generator
 
@@ -68,6 +70,25 @@ def test_dry_run_prints_the_resolved_recipe(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_says_of_data_what_the_run_says(tmp_path):
+    text, folder = tmp_path / "notes.tar", tmp_path / "faces"
+    text.write_text("no pictures")
+    folder.mkdir()
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        archive.writestr("notes.txt", "x")
+    with tarfile.open(tmp_path / "faces.tar.gz", "w:gz") as archive:
+        archive.add(folder)
+    for bad, message in ((tmp_path / "none", "no training data at"), (text, "no folder, zip or tar")):
+        said = []
+        for more in (["--dry-run"], ["--steps", 1]):
+            with pytest.raises(DataError, match=message) as caught:
+                invoke(train, folder, bad, "-o", tmp_path / "run", "--recipe", "pix2pix", *more)
+            said.append(str(caught.value))
+        assert said[0] == said[1]
+    archives = (tmp_path / "faces.zip", tmp_path / "faces.tar.gz")
+    assert invoke(train, folder, *archives, "-o", tmp_path / "run", "--dry-run").exit_code == 0
+
+
 def test_wrong_settings_are_usage_errors(tmp_path):
     with pytest.raises(UsageError, match="unknown setting"):
         invoke(train, tmp_path, "-o", tmp_path / "run", "--set", "run.step=7", "--dry-run")
@@ -77,6 +98,13 @@ def test_wrong_settings_are_usage_errors(tmp_path):
 def test_the_localiser_trains_for_minutes_only(tmp_path):
     with pytest.raises(UsageError, match="takes --minutes"):
         invoke(train, tmp_path, "-o", tmp_path / "run", "--recipe", "localiser", "--steps", 4)
+
+
+@pytest.mark.parametrize("recipe", ["localiser", "video-localiser", "hidden-face"])
+def test_a_finder_that_goes_on_with_no_run_is_refused(tmp_path, recipe):
+    with pytest.raises(UsageError, match=r"--resume needs .*last\.ckpt: there is no such run"):
+        invoke(train, tmp_path, "-o", tmp_path / "run", "--recipe", recipe, "--minutes", 1, "--resume")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("setting", [

@@ -82,7 +82,7 @@ def test_vp9_headers_say_what_each_picture_replaces(tmp_path: Path) -> None:
     assert headings(a + b + index) == headings(a) + headings(b)
 
 
-@pytest.mark.parametrize("packet", [b"", b"\x00" * 20, b"\x82\x49"])
+@pytest.mark.parametrize("packet", [b"", b"\x00" * 20, b"\x82\x49"], ids=["empty", "zeros", "cut"])
 def test_what_is_no_vp9_picture_is_an_error(packet: bytes) -> None:
     with pytest.raises(ValueError):
         headings(packet)

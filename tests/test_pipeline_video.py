@@ -503,7 +503,7 @@ def test_one_frame(tmp_path):
     assert len(read_back(output).times) == 1
 
 
-@pytest.mark.parametrize("name", ["Film: one", "映" * 82])
+@pytest.mark.parametrize("name", ["Film: one", "映" * 82], ids=["colon", "longest"])
 def test_any_name_that_a_file_can_have(name, tmp_path, monkeypatch):
     made = make_clip(tmp_path / "a.mp4")
     source, output = made.rename(tmp_path / f"{name}.mp4"), tmp_path / "out" / f"{name}.mp4"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -104,6 +106,15 @@ def test_bad_data_is_named(tmp_path):
     with pytest.raises(DataError, match="no folder, zip or tar"):
         load_faces([tmp_path / "text.txt"], "auto", tmp_path / "cache2")
     fill(tmp_path / "few", range(1, 6))
+    cut = tmp_path / "cut.tar.gz"
+    with tarfile.open(cut, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("a"))
+        member = tarfile.TarInfo("b.jpg")
+        member.size = 100_000
+        archive.addfile(member, io.BytesIO(np.random.default_rng(1).bytes(100_000)))
+    cut.write_bytes(cut.read_bytes()[:50_000])
+    with pytest.raises(DataError, match=r"cut\.tar\.gz cannot be read as training data"):
+        load_faces([cut], "auto", tmp_path / "cache")
     with pytest.raises(DataError, match="5 faces for training, at least 16"):
         load_faces([tmp_path / "few"], "auto", tmp_path / "cache3")
 
@@ -179,6 +190,23 @@ def test_errors_of_a_worker_reach_the_caller():
 
     with batches_ahead(fail, 4, workers=2) as source, pytest.raises(DataError, match="step 4"):
         next(source)
+
+
+FAILS = """
+from faceinpaint_cli.errors import DataError
+from faceinpaint_train.batches import batches_ahead
+
+def fail(step):
+    raise DataError(f"step {step}")
+
+with batches_ahead(fail, 4, workers=2) as source:
+    next(source)
+"""
+
+
+def test_a_process_whose_worker_failed_ends():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FAILS], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "DataError: step 4" in done.stderr
 
 
 def test_a_cpu_that_trains_makes_batches_in_a_thread():

@@ -8,14 +8,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from faceinpaint_train.distributed import Team
+from faceinpaint_train.faces import FaceSet
 from faceinpaint_train.fit import fit
 from faceinpaint_train.localiser import LocaliserPlan, loss_of, make_batch, wider_views
 from faceinpaint_train.run import train_localiser_run
+from faceinpaint_train.trainer import Trainer
 from media_factory import make_clip
 from PIL import Image
 from safetensors.torch import load_file
+from test_train_run import small_recipe
 
-from faceinpaint_cli.errors import DataError
+from faceinpaint_cli.errors import DataError, ModelError, UsageError
 from faceinpaint_cli.models.networks.localiser import Localiser
 
 torch.set_num_threads(1)
@@ -80,6 +84,17 @@ def test_a_short_run_learns(tmp_path):
     with torch.inference_mode():
         learned, fresh = loss_of(net(images), truth), loss_of(Localiser()(images), truth)
     assert learned < 0.8 * fresh
+
+
+def test_a_run_of_another_kind_is_not_gone_on_with(tmp_path):
+    torch.save({"net": {}, "ema": {}, "optimiser": {}, "step": 1, "elapsed": 1.0}, tmp_path / "last.ckpt")
+    with pytest.raises(UsageError, match="holds a run of another recipe"):
+        fit(Localiser(), lambda step: (), loss_of, tmp_path, 0, 5e-3, steps=40)
+    with pytest.raises(UsageError, match="holds a run of a finder"):
+        Trainer(small_recipe(), FaceSet(canvases(20), canvases(4), {}), tmp_path, Team(), begin=False).resume()
+    (tmp_path / "last.ckpt").write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match=r"last\.ckpt"):
+        fit(Localiser(), lambda step: (), loss_of, tmp_path, 0, 5e-3, steps=40)
 
 
 def test_a_run_leaves_the_weights(tmp_path):

@@ -87,8 +87,40 @@ def test_overrides_are_checked():
                           ("loss.adversarial=wgan", "takes one of hinge, lsgan, vanilla")):
         with pytest.raises(UsageError, match=message):
             read_recipe("pix2pix", [text])
-    with pytest.raises(UsageError, match="no recipe is named"):
+    with pytest.raises(UsageError, match=r"no recipe is named 'nonesuch'.* takes base, .*, hidden-face or a "):
         read_recipe("nonesuch")
+
+
+@pytest.mark.parametrize(("recipe", "overrides", "message"), [
+    ("pix2pix", ["data.irregular=masks.zip"], "'data.irregular' has no effect without data.irregular_share"),
+    ("pix2pix", ["data.irregular_share=0.5"], "'data.irregular_share' has no effect without data.irregular"),
+    ("base", ["loss.adversarial_weight=0.1"], "'loss.adversarial_weight' has no effect without discriminator.name"),
+    ("base", ["loss.features=1"], "'loss.features' has no effect without discriminator.name and loss.adv"),
+    ("base", ["discriminator.name=patchgan"], "'discriminator.name' has no effect without loss.adversarial_weight"),
+    ("pix2pix", ["loss.adversarial_weight=0", "loss.r1=1"], "'loss.r1' has no effect without"),
+    ("base", ["loss.perceptual_weights=vgg"], "'loss.perceptual_weights' has no effect without loss.perceptual"),
+    ("base", ["loss.judge_crop=64"], "'loss.judge_crop' has no effect without loss.perceptual or"),
+    ("base", ["loss.identity=0.5"], "'loss.identity' has no effect without loss.cycle"),
+    ("cyclegan-attn", ["loss.perceptual=1"], "'loss.perceptual' has no effect with loss.cycle"),
+    ("base", ["model.init=a.ckpt", "model.prior_faces=9"], "'model.prior_faces' has no effect with model.init"),
+])
+def test_settings_without_effect_are_refused(recipe, overrides, message):
+    with pytest.raises(UsageError, match=message.replace(".", r"\.")) as caught:
+        read_recipe(recipe, overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_of_a_recipe_may_lose_their_effect_by_others(tmp_path):
+    """What the recipe sets and the command line turns off, or the other way round, is what was wanted."""
+    assert read_recipe("pix2pix-attn", ["model.init=a", "loss.adversarial_weight=0"])["discriminator"]["name"]
+    assert read_recipe("sagan-inpaint", ["loss.adversarial_weight=0"])["loss"]["features"] == 0.1
+    assert read_recipe("base", ["model.init=a.ckpt"])["model"]["prior_faces"] == 8000
+    assert read_recipe("base", ["loss.features=0", "data.irregular=a", "data.irregular=''"])
+    own = tmp_path / "own.toml"
+    own.write_text("[loss]\nperceptual_layers = 10\n[data]\nirregular = 'masks.zip'\n")
+    assert read_recipe(str(own), ["loss.perceptual=1", "data.irregular_share=0.5"])
+    with pytest.raises(UsageError, match=r"'data\.irregular' has no effect"):
+        read_recipe(str(own), ["loss.perceptual=1"])
 
 
 def trained(objective) -> list[tuple[str, torch.nn.Parameter]]:
@@ -263,8 +295,8 @@ def test_runs_without_end_and_wrong_sizes_are_refused(data, tmp_path):
 def test_a_deeper_network_begins_as_the_shallow_one(faces, tmp_path):
     Trainer(small_recipe("run.steps=2"), faces, tmp_path, Team()).run()
     shallow = load_state(tmp_path / "last.ckpt")["ema"]
-    init = f"model.init={tmp_path / 'last.ckpt'}"
-    deeper = Trainer(small_recipe(init, deeper=[1, 1]), faces, tmp_path, Team())
+    init, no_prior = f"model.init={tmp_path / 'last.ckpt'}", "model.prior_faces=0"
+    deeper = Trainer(small_recipe(init, no_prior, deeper=[1, 1]), faces, tmp_path, Team())
     net = build_generator("base", **SMALL["base"])
     net.load_state_dict(shallow)
     image, mask = torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
@@ -272,11 +304,14 @@ def test_a_deeper_network_begins_as_the_shallow_one(faces, tmp_path):
     with torch.inference_mode():
         torch.testing.assert_close(deeper.average(image, mask), net.eval()(image, mask))
     assert len(deeper.average.state_dict()) > len(shallow)
+    for name in ("none.ckpt", "none.safetensors"):
+        with pytest.raises(UsageError, match=rf"no weights at .*{name}: set model\.init"):
+            Trainer(small_recipe(f"model.init={tmp_path / name}", no_prior), faces, tmp_path, Team())
     torch.save({"ema": deeper.average.state_dict()}, tmp_path / "deeper.ckpt")
     with pytest.raises(ModelError, match="of another network: it has"):
-        Trainer(small_recipe(f"model.init={tmp_path / 'deeper.ckpt'}"), faces, tmp_path, Team())
+        Trainer(small_recipe(f"model.init={tmp_path / 'deeper.ckpt'}", no_prior), faces, tmp_path, Team())
     with pytest.raises(ModelError, match="size mismatch"):
-        Trainer(small_recipe(init, refine_width=16), faces, tmp_path, Team())
+        Trainer(small_recipe(init, no_prior, refine_width=16), faces, tmp_path, Team())
 
 
 def test_muon_moves_filters_along_orthogonal_directions():
@@ -303,6 +338,18 @@ def test_contact_sheet_of_masks(data, tmp_path):
     mask_sheet(small_recipe(), [data], tmp_path / "cache", tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (8 * 64, 4 * 64)
+    mask_sheet(small_recipe(), [data], tmp_path / "cache", tmp_path / "new" / "sheet.PNG")
+    assert (tmp_path / "new" / "sheet.PNG").read_bytes() == (tmp_path / "sheet.png").read_bytes()
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OutputError, match=r"folder\.png: a folder of that name exists"):
+        mask_sheet(small_recipe(), [data], tmp_path / "cache", tmp_path / "folder.png")
+    with pytest.raises(OutputError, match=r"cannot write .*sheet\.png"):
+        mask_sheet(small_recipe(), [data], tmp_path / "cache", tmp_path / "sheet.png" / "sheet.png")
+    with pytest.raises(UsageError, match=r"writes a \.png file, not .*new$"):
+        mask_sheet(small_recipe(), [data], tmp_path / "cache", tmp_path / "new")
+    with pytest.raises(DataError, match="no training data"):
+        mask_sheet(small_recipe(), [tmp_path / "none"], tmp_path / "cache", tmp_path / "other.png")
+    assert not (tmp_path / "other.png").exists()
 
 
 PROCESS = """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -82,10 +83,28 @@ def open_clips(paths: tuple[Path, ...]) -> list[Path]:
     return found
 
 
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """What each clip is called in a report: its file's name, after as many of its folders as tell it apart from the
+    others of that name. DataError where a clip is there twice."""
+    places = [path.parent.resolve() / path.name for path in paths]
+    twice = [place for place, count in Counter(places).items() if count > 1]
+    if twice:
+        raise DataError(f"DATA: {twice[0]} is there twice; give each clip once")
+    names, depth = [place.name for place in places], 1
+    while shared := {name for name, count in Counter(names).items() if count > 1}:
+        depth += 1
+        names = [Path(*place.parts[-depth:]).as_posix() if name in shared else name
+                 for place, name in zip(places, names, strict=True)]
+    return names
+
+
 def choose(names: tuple[str, ...], known: Mapping[str, object], flag: str, default: tuple[str, ...]) -> list[str]:
     unknown = [n for n in names if n not in known]
     if unknown:
         raise UsageError(f"{flag}: {', '.join(unknown)} unknown; known: {', '.join(known)}")
+    twice = [n for n, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UsageError(f"{flag} names {', '.join(twice)} twice; name each once")
     return list(names or default)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,34 @@ def parse_tolerance(text: str) -> dict[str, tuple[float, bool]]:
 def read_baseline(path: Path, flag: str = "--gate") -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{flag} {path} is not a readable bench.json ({error}); "
                         "write one with --update-baseline") from None
     if not isinstance(report, dict) or report.get("schema") != SCHEMA or not isinstance(report.get("rows"), list):
         raise DataError(f"{flag} {path} is not a bench.json of schema {SCHEMA}")
+    wrong = next(filter(None, map(_what_is_wrong, report["rows"])), None)
+    if not isinstance(report.get("protocol", {}), dict):
+        wrong = f"protocol must be an object, not {report['protocol']!r}"
+    if wrong:
+        raise DataError(f"{flag} {path} is not as `bench` writes it: {' '.join(wrong.split())[:200]}; write one with "
+                        "--update-baseline")
     return report
+
+
+def _what_is_wrong(row: Any) -> str | None:
+    """What keeps a row of a baseline from being compared; None where nothing does."""
+    if not isinstance(row, dict):
+        return f"a row must be an object, not {row!r}"
+    for key in (*KEYS, "kind"):
+        value = row.get(key)
+        if isinstance(value, (list, dict)) or (key == "method" and not isinstance(value, str)):
+            return f"{key} of a row must be a word, not {value!r}"
+    for field in (*GATED, "n"):
+        value = row.get(field)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if value is not None and not is_number:
+            return f"{field} of {label_of(row)} must be a number, not {value!r}"
+    return None
 
 
 def check_comparable(suite: str, protocol: dict[str, Any], baseline: dict[str, Any], path: Path,
@@ -81,7 +104,7 @@ def regressions(report: dict[str, Any], baseline: dict[str, Any], tolerance: dic
             why = report.get("left_out", {}).get(old["method"])
             lines.append(f"{label}: in the baseline, not measured now" + (f" ({why})" if why else ""))
             continue
-        if new.get("n", 0) < old.get("n", 0):
+        if new.get("n", 0) < (old.get("n") or 0):
             lines.append(f"{label}: {new.get('n', 0)} of {new.get('n_total')} done, {old['n']} in the baseline")
         for field, (name, higher) in GATED.items():
             if name in tolerance and old.get(field) is not None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from faceinpaint_bench.config import BenchConfig
 from faceinpaint_bench.methods import GENERATOR, Method, build_methods
-from faceinpaint_bench.protocols import Case, Cases
+from faceinpaint_bench.protocols import Case, Cases, Unused
 from faceinpaint_cli import metrics
 
 MEASURES = ("psnr", "psnr_hole", "ssim", "ssim_hole", "lpips", "identity")
@@ -43,7 +43,7 @@ class ImagesResult:
     protocol: dict[str, Any]
     outcomes: list[Outcome]
     left_out: dict[str, str]
-    unused: list[tuple[str, str]]
+    unused: list[Unused]
     holes: dict[str, str]
     examples: list[Example]
 

@@ -134,8 +134,8 @@ def _generator(kind: str, model: str, fidelity: float | None, config: BenchConfi
     if kind == GENERATOR:
         return Method(name, kind, lambda case: draw(case.damaged, case.mask), sha256=generator.sha256)
     if not generator.told:
-        everywhere = np.ones((config.size, config.size), bool)
-        return Method(name, kind, lambda case: draw(case.damaged, everywhere), blind=True, sha256=generator.sha256)
+        return Method(name, kind, lambda case: draw(case.damaged, np.ones_like(case.mask)), blind=True,
+                      sha256=generator.sha256)
     try:
         from faceinpaint_cli.damage.localiser import locate_damage
     except ImportError as error:

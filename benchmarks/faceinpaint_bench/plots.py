@@ -25,6 +25,7 @@ def hole_and_time(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
         raise UsageError(f'plots need matplotlib, which is not installed: pip install ".[bench]" '
                          f"({error})") from None
     matplotlib.rcParams["svg.hashsalt"] = "faceinpaint"  # equal runs give equal files
+    plain = {"parse_math": False}  # the dollars in a name of the user's are no formula
     measured = [r for r in rows if r.get("psnr_hole") is not None]
     found = []
     if len({h["hole"] for r in measured for h in r["by_hole"]}) > 1:
@@ -35,7 +36,7 @@ def hole_and_time(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
                       marker="o", label=row["method"], color=_color(row), alpha=0.9)
             last = row["by_hole"][-1]
             axes.annotate(row["method"], (last["hole"], last["psnr_hole"]), xytext=(6, 0), fontsize=8,
-                          textcoords="offset points", va="center", color=_color(row))
+                          textcoords="offset points", va="center", color=_color(row), **plain)
         axes.margins(x=0.2)
         found.append(("PSNR in the hole by size of the hole", _svg(figure)))
     # doing nothing takes no time, which would push the others to one edge
@@ -54,7 +55,7 @@ def hole_and_time(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
             axes.plot([row["ms_per_image"]] * 2, [low, high], color=_color(row), alpha=0.5, linewidth=2)
             axes.plot(row["ms_per_image"], row["psnr_hole"], "o", color=_color(row))
             axes.annotate(row["method"], (row["ms_per_image"], row["psnr_hole"]), xytext=(7, 3), fontsize=9,
-                          textcoords="offset points", color=_color(row))
+                          textcoords="offset points", color=_color(row), **plain)
         axes.margins(0.15)
         found.append(("PSNR in the hole against time, with the 95 % interval of the mean", _svg(figure)))
     return found

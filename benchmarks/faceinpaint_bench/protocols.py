@@ -42,8 +42,21 @@ class Case:
         return f"{round(low * 100)}-{round(high * 100)} %"
 
 
+class NotOfProtocol(DataError):
+    """A picture that the protocol leaves out by its own definition: no failure."""
+
+
+@dataclass(frozen=True)
+class Unused:
+    """A picture that gave no case, and why; `failed` unless the protocol leaves such pictures out."""
+
+    name: str
+    error: str
+    failed: bool = True
+
+
 class Cases:
-    """The cases of one run, made one at a time. `left_out` lists pictures that gave none, with the reason."""
+    """The cases of one run, made one at a time. `left_out` lists pictures that gave none."""
 
     def __init__(self, config: BenchConfig) -> None:
         self.config = config
@@ -59,7 +72,7 @@ class Cases:
         if config.limit is not None:
             self.items = self.items[:config.limit]
         self.masks = open_source(config.masks, "--masks") if config.masks else []
-        self.left_out: list[tuple[str, str]] = []
+        self.left_out: list[Unused] = []
         self._digest = hashlib.sha256()
         self._plans = _Holes(config, self.masks)
 
@@ -74,15 +87,16 @@ class Cases:
                 truth = self._crop(decode_rgb(data, item.name))
                 mask = self._plans.mask(index, item)
             except FaceInpaintError as error:
-                self.left_out.append((item.name, str(error)))
+                self.left_out.append(Unused(item.name, str(error), not isinstance(error, NotOfProtocol)))
                 continue
             self._digest.update(np.packbits(mask).tobytes())
             damaged = truth.copy()
             damaged[mask] = WHITE
             yield Case(item.name, truth, damaged, mask)
         if len(self.left_out) == len(self.items):
+            first = self.left_out[0]
             raise DataError(f"DATA: none of {len(self.items)} pictures could be used; the first: "
-                            f"{': '.join(self.left_out[0])}")
+                            f"{first.name}: {first.error}")
 
     def describe(self) -> dict[str, Any]:
         """What must be equal for figures to compare; complete only after all cases were made."""
@@ -127,7 +141,7 @@ class Cases:
             self._detector = FaceDetector(self.config.device, min_face=20)
         faces = self._detector.detect([picture])[0]
         if not faces:
-            raise DataError("no face found, which --protocol celeba-white-square crops to")
+            raise NotOfProtocol("no face found, which --protocol celeba-white-square crops to")
         height, width = picture.shape[:2]
         x0, y0, x1, y1 = (round(float(v)) for v in faces[0].box)
         return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)

@@ -91,6 +91,8 @@ def notes(report: dict[str, Any]) -> list[str]:
                      "in steps of 255.")
         if p.get("frames"):
             found.append(f"The first {p['frames']} frames of each clip.")
+        if "fidelity" in p:
+            found.append(f"Run with fidelity {p['fidelity']:g}.")
     elif report["suite"] == "speed":
         found.append(f"{p['clip']} and pictures of {p['dataset']}, one after the other, {p['repeats']} times, the best "
                      "counts. Ratio: to decoding and encoding alone in the same run.")
@@ -105,6 +107,16 @@ def notes(report: dict[str, Any]) -> list[str]:
             found.append(f"{row['method']} failed on {len(row['failed'])} of {row['n_total']}, which its means "
                          f"leave out; the first: {first['name']}: {first['error']}.")
     return found
+
+
+def failures(report: dict[str, Any]) -> list[str]:
+    """A line for each input that could not be used or that a method failed on; those that the protocol leaves out by
+    its own definition are none."""
+    found = {u["name"]: u["error"] for u in report.get("unused", []) if u["failed"]}
+    for row in report["rows"]:
+        for f in row.get("failed", []):
+            found.setdefault(f["name"], f"{row['method']}: {f['error']}")
+    return [f"{name}: {' '.join(error.split())}" for name, error in found.items()]
 
 
 def pair_lines(report: dict[str, Any], measure: str = "psnr_hole") -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,7 +90,7 @@ def _images_report(config: BenchConfig, result: ImagesResult) -> dict[str, Any]:
         "rows": make_rows(result, config.seed),
         "pairs": make_pairs(result, config.seed),
         "left_out": result.left_out,
-        "unused": [{"name": n, "error": e} for n, e in result.unused],
+        "unused": [asdict(u) for u in result.unused],
     }
 
 

@@ -52,7 +52,8 @@ def run_speed(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterabl
         if "fps" in row:
             row["ratio"] = row["fps"] / base
     return {"protocol": {"name": "speed", "dataset": "samples", "clip": clip.name, "sizes": list(SIZES),
-                         "repeats": REPEATS, "device": config.device},
+                         "repeats": REPEATS, "device": config.device,
+                         **({"fidelity": config.fidelity[0]} if config.fidelity else {})},
             "rows": rows, "pairs": [], "left_out": left_out, "unused": []}
 
 
@@ -97,7 +98,7 @@ def _stage_rows(clip: Path, config: BenchConfig) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mp4"
         count = sum(1 for _ in _decoded(clip))
-        stages = Stages(RunConfig(device=config.device, model=config.models[0]))
+        stages = Stages(config.run_settings())
         faces = stages.detector.detect(pictures)
         items = [FillItem(p, _box(p), f) for p, f in zip(pictures, faces, strict=True)]
         work: dict[str, tuple[int, Callable[[], Any]]] = {
@@ -118,7 +119,7 @@ def _whole_rows(clip: Path, config: BenchConfig) -> list[dict[str, Any]]:
         box = (f"{stream.width // 4},{stream.height // 4},{stream.width // 2},{stream.height // 2}",)
     rows = []
     for method in ("telea", "generator"):
-        settings = RunConfig(method=method, box=box, device=config.device, model=config.models[0])
+        settings = config.run_settings(method=method, box=box)
         with (tempfile.TemporaryDirectory() as folder,
               ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool):
             seconds, frames, memory = pool.submit(timed_run, clip, Path(folder) / clip.name, settings).result()

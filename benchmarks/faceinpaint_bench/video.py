@@ -14,12 +14,21 @@ from typing import Any
 import av
 import numpy as np
 
-from faceinpaint_bench.clips import CODECS, DAMAGES, STANDARD, InStep, choose, encode, open_clips, reference_in_time
+from faceinpaint_bench.clips import (
+    CODECS,
+    DAMAGES,
+    STANDARD,
+    InStep,
+    choose,
+    encode,
+    names_of,
+    open_clips,
+    reference_in_time,
+)
 from faceinpaint_bench.config import BenchConfig
 from faceinpaint_bench.fillers import Flicker, FlowPropagation, Freeze, PerFrame, Step
 from faceinpaint_bench.html import Article
 from faceinpaint_cli import metrics
-from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import DataError, FaceInpaintError
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.pipeline.video import repair_video
@@ -104,25 +113,26 @@ def run_video(
 ) -> tuple[dict[str, Any], list[Article]]:
     """Rows per clip, codec, kind of damage and method, and means over the clips; and the worst frames, worst first."""
     paths = open_clips(config.data)[:config.limit]
+    names = names_of(paths)
     codecs = choose(config.codecs, CODECS, "--codecs", STANDARD)
     branches = choose(config.branches, DAMAGES, "--branches", ("base",))
     methods = choose(config.methods, {**STEPS, **RUNS}, "--methods", (*STEPS, *RUNS))
     digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for name, path in zip(names, paths, strict=True):
+        digest.update(name.encode() + b"\0" + path.read_bytes())
     lpips = metrics.Lpips(config.lpips) if config.lpips else None
     rows: list[dict[str, Any]] = []
     worst: list[Worst] = []
     unused: dict[str, str] = {}
-    work = [(p, c, b) for p in paths for c in codecs for b in branches]
+    work = [(n, p, c, b) for n, p in zip(names, paths, strict=True) for c in codecs for b in branches]
     with tempfile.TemporaryDirectory() as scratch:
-        for number, (path, codec, branch) in enumerate(watch(work, len(work))):
+        for number, (name, path, codec, branch) in enumerate(watch(work, len(work))):
             folder = Path(scratch) / str(number)
             folder.mkdir()
             try:
-                found, frame = _measure(path, codec, branch, methods, config, folder, lpips)
+                found, frame = _measure(name, path, codec, branch, methods, config, folder, lpips)
             except (FaceInpaintError, av.FFmpegError) as error:
-                unused[f"{path.name} {codec} {branch}"] = " ".join(str(error).replace(f"{folder}/", "").split())
+                unused[f"{name} {codec} {branch}"] = " ".join(str(error).replace(f"{folder}/", "").split())
                 continue
             rows += found
             if frame is not None:
@@ -136,15 +146,16 @@ def run_video(
             "name": "bscv", "dataset": "+".join(p.stem for p in config.data) or "samples", "n": len(paths),
             "seed": config.seed, "codecs": codecs, "branches": branches, "inputs_sha256": digest.hexdigest(),
             **({"frames": config.frames} if config.frames else {}),
+            **({"fidelity": config.fidelity[0]} if config.fidelity else {}),
             "psnr": "squared error pooled over the pixels of the clip",
             "masks": "given to freeze, telea, flow and run (true mask); withheld from run",
         },
         "rows": means + rows, "pairs": [], "left_out": {},
-        "unused": [{"name": name, "error": error} for name, error in unused.items()],
+        "unused": [{"name": name, "error": error, "failed": True} for name, error in unused.items()],
     }, [w.article for w in worst]
 
 
-def _measure(path: Path, codec: str, branch: str, methods: list[str], config: BenchConfig,
+def _measure(clip_name: str, path: Path, codec: str, branch: str, methods: list[str], config: BenchConfig,
              folder: Path, lpips: metrics.Lpips | None) -> tuple[list[dict[str, Any]], Worst | None]:
     """The rows of one damaged clip, and its worst frame."""
     clip, damaged, mask = folder / "clip.mp4", folder / "damaged.mp4", folder / "mask.mkv"
@@ -155,7 +166,7 @@ def _measure(path: Path, codec: str, branch: str, methods: list[str], config: Be
     done = corrupt(clip, damaged, how, folder)
     frames, hurt = write_mask_video(done.reference, damaged, mask)
     outputs: dict[str, Path] = {}
-    rows = {m: {"method": m, "clip": path.name, "codec": codec, "branch": branch, "n": 1, "n_total": 1,
+    rows = {m: {"method": m, "clip": clip_name, "codec": codec, "branch": branch, "n": 1, "n_total": 1,
                 "frames": frames, "frames_damaged": hurt, "failed": []} for m in methods}
     for name in [m for m in methods if m in RUNS]:
         target, start = folder / f"out-{len(outputs)}{damaged.suffix}", time.perf_counter()
@@ -165,9 +176,10 @@ def _measure(path: Path, codec: str, branch: str, methods: list[str], config: Be
             rows[name]["fps"] = frames / (time.perf_counter() - start)
         else:
             error = error.replace(f"{folder}/", "")
-            rows[name] |= {"n": 0, "failed": [{"name": f"{path.name} {codec} {branch}", "error": error}]}
+            rows[name] |= {"n": 0, "failed": [{"name": f"{clip_name} {codec} {branch}", "error": error}]}
     steps = {m: STEPS[m]() for m in methods if m in STEPS}
-    compared, worst = _compare(done.reference, damaged, steps, outputs, lpips, f"{path.stem}, {codec}, {branch}")
+    compared, worst = _compare(done.reference, damaged, steps, outputs, lpips,
+                               f"{Path(clip_name).with_suffix('')}, {codec}, {branch}")
     for name, row in compared.items():
         rows[name] |= row
     return list(rows.values()), worst
@@ -175,7 +187,7 @@ def _measure(path: Path, codec: str, branch: str, methods: list[str], config: Be
 
 def _product(damaged: Path, target: Path, mask: Path | None, config: BenchConfig) -> str | None:
     """Run the product on a file; its error where it failed."""
-    settings = RunConfig(mask=str(mask) if mask else None, device=config.device, model=config.models[0])
+    settings = config.run_settings(mask=str(mask) if mask else None)
     try:
         repair_video(Job(damaged, target, "video", Path(damaged.name)), settings, Stages(settings))
     except Exception as error:  # a figure of the report, with its message

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from faceinpaint_cli.cli.common import HELP_NAMES, common_options
 
@@ -20,15 +21,16 @@ PATH = click.Path(path_type=Path)
               help="What is measured.")
 @click.option("--protocol", default="celeba-center25", show_default=True,
               type=click.Choice(["celeba-center25", "celeba-white-square", "celeba-irregular", "custom"]),
-              help="Crop and hole.")
+              help="--suite images: crop and hole.")
 @click.option("--methods", metavar="NAME,...", help="Rows of the table (default: all that can run).")
 @click.option("--model", "models", metavar="NAME|FILE", multiple=True, default=("base",), show_default=True,
-              help="Generator by name, or a .safetensors file; repeatable.")
-@click.option("--fidelity", metavar="F,...", help="Generator's fidelities from 0 to 1, a row each.")
+              help="Generator by name, or a .safetensors file; repeatable (--suite video: one).")
+@click.option("--fidelity", metavar="F,...", help="Generator's fidelities from 0 to 1, a row each; --suite video: one.")
 @click.option("--external", metavar="NAME=DIR", multiple=True,
-              help="Outputs of another program, matched by stem, as a row of that name; repeatable.")
-@click.option("--save-inputs", is_flag=True, help="Write the damaged pictures and masks, for other programs.")
-@click.option("--masks", metavar="PATH", type=PATH, help="Folder, zip or tar of masks (white = hole).")
+              help="--suite images: outputs of another program, matched by stem, as a row of that name; repeatable.")
+@click.option("--save-inputs", is_flag=True,
+              help="--suite images: write the damaged pictures and masks, for other programs.")
+@click.option("--masks", metavar="PATH", type=PATH, help="--suite images: folder, zip or tar of masks (white = hole).")
 @click.option("--codecs", metavar="NAME,...", help="--suite video (default: h264, hevc, mpeg4); an unknown one "
               "lists those there are.")
 @click.option("--branches", metavar="NAME,...", help="--suite video: kinds of damage (default: base, that of the "
@@ -36,12 +38,13 @@ PATH = click.Path(path_type=Path)
 @click.option("--frames", metavar="N", type=int, help="--suite video: only the first N pictures of each clip.")
 @click.option("--limit", metavar="N", type=int, help="Only the first N pictures or clips by name.")
 @click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Of everything random.")
-@click.option("--size", metavar="PX", type=int, default=256, show_default=True, help="Side of the pictures.")
+@click.option("--size", metavar="PX", type=int, default=256, show_default=True,
+              help="--suite images: side of the pictures.")
 @click.option("--device", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--lpips", metavar="FILE", type=PATH, envvar="FACEINPAINT_LPIPS", show_envvar=True,
               help="LPIPS weights (safetensors); without them LPIPS is left out.")
 @click.option("--identity", metavar="FILE", type=PATH, envvar="FACEINPAINT_IDENTITY", show_envvar=True,
-              help="Weights of facenet-pytorch's InceptionResnetV1, to compare persons.")
+              help="--suite images: weights of facenet-pytorch's InceptionResnetV1, to compare persons.")
 @click.option("--examples", metavar="N", type=click.IntRange(0, 500), default=12, show_default=True,
               help="Pictures shown in bench.html, the worst.")
 @click.option("--gate", metavar="BASELINE.json", type=PATH, help="Exit 3 where a figure is worse than there.")
@@ -51,15 +54,20 @@ PATH = click.Path(path_type=Path)
 @click.option("--junit", metavar="FILE.xml", type=PATH, help="Also write JUnit XML.")
 @common_options
 def command(progress: bool, methods: str | None, fidelity: str | None, external: tuple[str, ...],
-            codecs: str | None, branches: str | None, **settings: Any) -> None:
+            codecs: str | None, branches: str | None, **settings: Any) -> int:
     """Measure fills against each other, and against a stored baseline.
 
     DATA: folders, zips or tars of pictures (for --suite video: of clips); none: the samples in the package.
     """
     from faceinpaint_bench import report
-    from faceinpaint_bench.config import BenchConfig, parse_external
+    from faceinpaint_bench.config import SUITES_OF, BenchConfig, parse_external
     from faceinpaint_bench.run import run_bench
 
+    context = click.get_current_context()
+    for name, suites in SUITES_OF.items():  # the environment speaks to all suites alike
+        from_environment = context.get_parameter_source(name) is ParameterSource.ENVIRONMENT
+        if from_environment and settings["suite"] not in suites:
+            settings[name] = None
     config = BenchConfig(
         **settings,
         methods=_listed(methods),
@@ -68,7 +76,13 @@ def command(progress: bool, methods: str | None, fidelity: str | None, external:
         fidelity=tuple(_number(f) for f in _listed(fidelity)),
         external=tuple(parse_external(e) for e in external),
     )
-    click.echo(report.to_markdown(run_bench(config, progress)), nl=False)
+    found = run_bench(config, progress)
+    click.echo(report.to_markdown(found), nl=False)
+    failed = report.failures(found)
+    if failed:
+        what = "1 input" if len(failed) == 1 else f"{len(failed)} inputs"
+        click.echo(f"faceinpaint: {what} failed, the others are measured; the first: {failed[0]}", err=True)
+    return 1 if failed else 0
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from faceinpaint_cli.cli.common import HELP_NAMES, common_options
 
 KINDS = ("bscv", "zero", "flip", "drop", "ts", "patch")
 BRANCHES = ("base", "small", "early", "double", "late", "many", "large")
+KINDS_OF = {"branch": ("bscv", "drop"), "fraction": ("bscv", "drop"), "position": ("bscv",), "deleted": ("bscv",),
+            "count": ("zero", "flip", "ts"), "block": ("zero",), "burst": ("ts",), "spare_index": ("zero", "ts"),
+            "spare_keyframes": ("bscv", "drop")}
+"""Options that some kinds of damage have no use for, with those that have."""
 
 
 @click.command("damage", context_settings=HELP_NAMES)
@@ -22,7 +27,7 @@ BRANCHES = ("base", "small", "early", "double", "late", "many", "large")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
               help="Equal seeds, equal files.")
 @click.option("--branch", type=click.Choice(BRANCHES), default="base", show_default=True,
-              help="bscv: a named setting of --fraction, --position and --bytes.")
+              help="bscv, drop: a named setting of --fraction, --position and --bytes.")
 @click.option("--fraction", type=click.FloatRange(0, 1, min_open=True),
               help="bscv, drop: fraction of the pictures of each group.  [default: of the branch]")
 @click.option("--position", type=click.FloatRange(0, 1, max_open=True),
@@ -58,6 +63,12 @@ def command(
     from faceinpaint_cli.synthesis.bitstream import Corruption
     from faceinpaint_cli.synthesis.files import damage_image, damage_video, summary
 
+    context = click.get_current_context()
+    for option in context.command.params:
+        kinds = KINDS_OF.get(option.name or "", KINDS)
+        if kind not in kinds and context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE:
+            flags = "/".join([*option.opts, *option.secondary_opts])
+            raise UsageError(f"{flags} goes with --kind {' or '.join(kinds)}, not {kind}: leave it out")
     wanted = "image" if kind == "patch" else "video"
     everything = discover([Path(p) for p in inputs], output)
     broken = [job for job in everything if job.error]

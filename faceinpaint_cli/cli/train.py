@@ -9,9 +9,6 @@ import click
 from faceinpaint_cli.cli.common import HELP_NAMES, common_options
 
 PATH = click.Path(path_type=Path)
-FINDERS = {"localiser": "train_localiser_run", "video-localiser": "train_video_localiser_run",
-           "hidden-face": "train_hidden_face_run"}
-"""What finds damage and faces, and the function of `faceinpaint_train.run` that trains it."""
 
 
 @click.command("train", context_settings=HELP_NAMES)
@@ -30,7 +27,7 @@ FINDERS = {"localiser": "train_localiser_run", "video-localiser": "train_video_l
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--show-masks", metavar="FILE.png", type=PATH,
               help="Write a contact sheet of samples with their holes, and train nothing.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and train nothing.")
+@click.option("--dry-run", is_flag=True, help="Check DATA, print the resolved recipe and train nothing.")
 @common_options
 def command(
     data: tuple[Path, ...], output: Path, recipe: str, overrides: tuple[str, ...], steps: int | None,
@@ -46,7 +43,9 @@ def command(
     import os
 
     from faceinpaint_train import run
-    from faceinpaint_train.recipe import read_recipe
+    from faceinpaint_train.recipe import FINDERS, read_recipe
+    from faceinpaint_train.sources import check_sources
+    from faceinpaint_train.state import check_resumable
     from tqdm import tqdm
 
     from faceinpaint_cli.errors import UsageError
@@ -58,11 +57,14 @@ def command(
             raise UsageError(f"--recipe {recipe} needs --minutes: say how long to train")
         if (output / "last.ckpt").exists() and not resume:
             raise UsageError(f"{output} holds a run already: add --resume, or give another -o")
+        if resume:
+            check_resumable(output / "last.ckpt")
         click.echo(json.dumps(getattr(run, FINDERS[recipe])(data, output, minutes, cache=cache)))
         return 0
     ends = [f"run.steps={steps or 0}", f"run.minutes={minutes or 0.0}"] if steps or minutes else []
     resolved = read_recipe(recipe, [*overrides, *ends])
     if dry_run:
+        check_sources(data)
         click.echo(json.dumps(resolved, indent=2))
         return 0
     if show_masks:

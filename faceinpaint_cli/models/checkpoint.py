@@ -102,9 +102,27 @@ def read_header(path: Path) -> tuple[str, dict[str, Any]] | None:
     if metadata.get("format") != FORMAT:
         return None
     try:
-        return metadata["name"], json.loads(metadata["config"])
-    except (KeyError, ValueError):
+        name, config = metadata["name"], json.loads(metadata["config"])
+    except (KeyError, ValueError, RecursionError):
         raise ModelError(f"{path} has a damaged header: write it again with `faceinpaint train`") from None
+    wrong = _what_is_wrong(config)
+    if wrong:
+        raise ModelError(f"{path} has an odd header ({wrong}): write it again with `faceinpaint train`")
+    return name, config
+
+
+def _what_is_wrong(config: Any) -> str | None:
+    """What is not as a training run notes it in a generator's config; None where nothing is."""
+    if not isinstance(config, dict):
+        return f"config must be an object, not {config!r:.50}"
+    options, told, size = config.get("options", {}), config.get("told", True), config.get("size", 1)
+    if not isinstance(options, dict):
+        return f"options must be an object, not {options!r:.50}"
+    if not isinstance(told, bool):
+        return f"told must be true or false, not {told!r:.50}"
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        return f"size must be a number of pixels, not {size!r:.50}"
+    return None
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor], bytes]:

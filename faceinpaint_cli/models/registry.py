@@ -32,6 +32,8 @@ class ModelSpec:
 
 
 GENERATORS: dict[str, ModelSpec] = {}
+WRONG_OPTIONS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What layers raise that are asked for with options of another type, or of a size that cannot be."""
 
 
 def register(name: str, spec: ModelSpec) -> None:
@@ -52,8 +54,13 @@ def build_generator(name: str, **options: Any) -> nn.Module:
     spec = generator_spec(name)
     try:
         return spec.build(**options)
-    except TypeError as error:
-        raise ModelError(f"generator {name!r} does not take these options: {error}") from None
+    except WRONG_OPTIONS as error:
+        raise ModelError(f"generator {name!r} does not take these options: {_brief(error)}") from None
+
+
+def _brief(error: Exception) -> str:
+    """One line: layers that are asked for with the wrong types list all that they take."""
+    return " ".join(str(error).split())[:200]
 
 
 def build_discriminator(name: str, **options: Any) -> nn.Module:
@@ -62,8 +69,8 @@ def build_discriminator(name: str, **options: Any) -> nn.Module:
         raise ModelError(f"no discriminator is named {name!r}: choose one of {', '.join(DISCRIMINATORS)}")
     try:
         return DISCRIMINATORS[name](**options)
-    except TypeError as error:
-        raise ModelError(f"discriminator {name!r} does not take these options: {error}") from None
+    except WRONG_OPTIONS as error:
+        raise ModelError(f"discriminator {name!r} does not take these options: {_brief(error)}") from None
 
 
 register("base", ModelSpec(Base, "face prior, U-Net at 64 px, refinement at full size", multiple=4))

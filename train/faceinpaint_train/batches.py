@@ -126,7 +126,11 @@ def batches_ahead(
         _Numbered(make, first), sampler=itertools.count(), batch_size=None, num_workers=workers, prefetch_factor=4,
         multiprocessing_context="fork", pin_memory=pinned, worker_init_fn=_leave_signals,
     )
-    yield iter(loader)
+    batches = iter(loader)
+    try:
+        yield batches
+    finally:  # an error on its way keeps the iterator, and Python would wait at its end for workers that leave SIGTERM
+        batches._shutdown_workers()
 
 
 def prepared(make: Callable[[int], Batch], first: int, ahead: int = 4) -> Generator[Batch, None, None]:

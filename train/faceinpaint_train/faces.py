@@ -17,7 +17,7 @@ import numpy as np
 
 from faceinpaint_cli.errors import DataError, OutputError
 from faceinpaint_train.crops import CANVAS, CROP
-from faceinpaint_train.sources import held_out, partition_of, read_source
+from faceinpaint_train.sources import check_sources, held_out, partition_of, read_source
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +44,7 @@ def load_faces(paths: Sequence[Path], crop: str, cache: Path) -> FaceSet:
     What cannot be decoded, is too small or shows no face is counted and named in the log. The result is kept in
     `cache` and used again for the same files. Raises DataError where fewer than 16 faces are left.
     """
-    for path in paths:
-        if not path.exists():
-            raise DataError(f"no training data at {path}: give folders, zips or tars as DATA")
+    check_sources(paths)
     key = hashlib.sha256(crop.encode())
     for path in paths:
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())

@@ -1,4 +1,4 @@
-"""The loop that trains both localisers: AdamW, a cosine, an average of the weights, a checkpoint every 100 steps."""
+"""The loop that trains the finders: AdamW, a cosine, an average of the weights, a checkpoint every 100 steps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from faceinpaint_cli.errors import UsageError
 from faceinpaint_cli.models.device import resolve_precision
 from faceinpaint_train.batches import Batch, prepared
+from faceinpaint_train.state import load_state
 
 EVERY = 100
 """Steps from one line of figures and one checkpoint to the next."""
@@ -33,7 +35,8 @@ def fit(
     """Train `net` on the CPU for `minutes`, or for `steps` where given; figures go to `folder`/stats.jsonl.
 
     `make_batch(step)` gives what the network sees and what it should find there; `loss_of` takes its answer in
-    float32 and that. Goes on from `folder`/last.ckpt where there is one. Returns the average of the weights.
+    float32 and that. Goes on from `folder`/last.ckpt where there is one. Returns the average of the weights. Raises
+    UsageError where that is of another network, ModelError where it is broken.
     """
     folder.mkdir(parents=True, exist_ok=True)
     net, average = net.to(memory_format=torch.channels_last), copy.deepcopy(net).eval()
@@ -41,11 +44,14 @@ def fit(
     bf16 = resolve_precision("auto", torch.device("cpu")) == torch.bfloat16
     step, elapsed = 0, 0.0
     if (folder / "last.ckpt").exists():
-        state = torch.load(folder / "last.ckpt", weights_only=True)
-        net.load_state_dict(state["net"])
-        average.load_state_dict(state["ema"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, elapsed = state["step"], state["elapsed"]
+        state = load_state(folder / "last.ckpt")
+        try:
+            net.load_state_dict(state["net"])
+            average.load_state_dict(state["ema"])
+            optimiser.load_state_dict(state["optimiser"])
+            step, elapsed = state["step"], state["elapsed"]
+        except (KeyError, RuntimeError):
+            raise UsageError(f"{folder} holds a run of another recipe: give another -o") from None
     source = prepared(make_batch, step)
     total: float = 0
     while (done := step / steps if steps else elapsed / 60 / minutes) < 1:

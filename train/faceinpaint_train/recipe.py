@@ -14,6 +14,7 @@ from typing import Any
 from faceinpaint_cli.errors import UsageError
 from faceinpaint_cli.synthesis.patches import PATCHES
 from faceinpaint_cli.synthesis.shapes import SHAPES
+from faceinpaint_train.effects import without_effect
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -123,18 +124,26 @@ FREE = {"model.options", "discriminator.options", "data.shapes", "data.patches"}
 """Tables whose keys the recipe chooses."""
 
 
+FINDERS = {"localiser": "train_localiser_run", "video-localiser": "train_video_localiser_run",
+           "hidden-face": "train_hidden_face_run"}
+"""What --recipe takes besides recipes: what finds damage and faces, and the function of run.py that trains it."""
+
+
 def recipe_names() -> list[str]:
     folder = resources.files("faceinpaint_train") / "recipes"
     return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".toml"))
 
 
 def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
-    """A recipe of the package by name, or a TOML file; `overrides` are "table.key=value", values as in TOML."""
+    """A recipe of the package by name, or a TOML file; `overrides` are "table.key=value", values as in TOML.
+
+    UsageError where what is set does nothing; a setting of the file may lose its effect by an override.
+    """
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = Path(str(resources.files("faceinpaint_train"))) / "recipes" / f"{name_or_path}.toml"
         if not path.is_file():
-            known = ", ".join(recipe_names())
+            known = ", ".join([*recipe_names(), *FINDERS])
             raise UsageError(f"no recipe is named {name_or_path!r}: --recipe takes {known} or a .toml file")
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -142,8 +151,16 @@ def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
         raise UsageError(f"recipe {path} cannot be read: {error}") from None
     recipe = merge(DEFAULTS, told)
     recipe["name"] = recipe["name"] or path.stem
-    for text in overrides:
-        recipe = merge(recipe, parse_override(text))
+    useless = without_effect(told, recipe)
+    changes = [parse_override(text) for text in overrides]
+    for change in changes:
+        recipe = merge(recipe, change)
+    useless = {key: why for key, why in without_effect(told, recipe).items() if key in useless}
+    for change in changes:
+        useless |= without_effect(change, recipe)
+    if useless:
+        (key, why), *_ = useless.items()
+        raise UsageError(f"setting {key!r} has no effect {why}: leave it out, or change that too")
     return recipe
 
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from faceinpaint_cli.errors import OutputError, UsageError
 from faceinpaint_cli.faces.detector import FaceDetector
+from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.discover import VIDEO_SUFFIXES
 from faceinpaint_cli.models.device import resolve_device
 from faceinpaint_cli.models.networks.hidden_face import HiddenFace
@@ -214,18 +215,21 @@ def finish(trainer: Trainer, facts: dict[str, Any]) -> None:
 
 def mask_sheet(recipe: Recipe, data: Sequence[Path], cache: Path, target: Path) -> None:
     """A contact sheet of 32 samples as the recipe makes them: shown with the hole in grey where nothing is
-    stamped, as PNG."""
-    faces = load_faces(data, recipe["data"]["crop"], cache)
-    plan = batch_plan(recipe, Team())
-    tiles: list[np.ndarray] = []
-    step = 0
-    while len(tiles) < 32:
-        _, shown, mask = make_batch(faces.train, plan, step)
-        pictures = shown.permute(0, 2, 3, 1).numpy()
-        if not recipe["data"]["patches"]:
-            pictures = np.where(mask.permute(0, 2, 3, 1).numpy(), np.uint8(128), pictures)
-        tiles.extend(pictures)
-        step += 1
-    rows = [np.concatenate(tiles[i : i + 8], 1) for i in range(0, 32, 8)]
-    Image.fromarray(np.concatenate(rows)).save(target)
+    stamped, as PNG. UsageError where `target` is named otherwise, OutputError where it cannot be written."""
+    if target.suffix.lower() != ".png":
+        raise UsageError(f"--show-masks writes a .png file, not {target}")
+    with atomic_path(target) as path:  # from the start: reading the faces may take long
+        faces = load_faces(data, recipe["data"]["crop"], cache)
+        plan = batch_plan(recipe, Team())
+        tiles: list[np.ndarray] = []
+        step = 0
+        while len(tiles) < 32:
+            _, shown, mask = make_batch(faces.train, plan, step)
+            pictures = shown.permute(0, 2, 3, 1).numpy()
+            if not recipe["data"]["patches"]:
+                pictures = np.where(mask.permute(0, 2, 3, 1).numpy(), np.uint8(128), pictures)
+            tiles.extend(pictures)
+            step += 1
+        rows = [np.concatenate(tiles[i : i + 8], 1) for i in range(0, 32, 8)]
+        Image.fromarray(np.concatenate(rows)).save(path)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from faceinpaint_cli.errors import DataError
@@ -21,13 +22,36 @@ HELD_OUT = 0.02
 """Share of the pictures without an official partition that is held out for validation."""
 
 
+def check_sources(paths: Sequence[Path]) -> None:
+    """DataError where a path is no folder, zip or tar that can be read; nothing is decoded."""
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"no training data at {path}: give folders, zips or tars as DATA")
+        with _readable(path):
+            if path.is_dir():
+                next(path.iterdir(), None)
+            elif not (zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
+                raise DataError(f"{path} is no folder, zip or tar of pictures: give one as DATA")
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """DataError in the place of what files and archives raise that cannot be read."""
+    try:
+        yield
+    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as training data: {error}") from None
+
+
 def read_source(path: Path, partitions: dict[str, str], left_out: dict[str, int]) -> Iterator[tuple[str, bytes]]:
     """(name, bytes) of every picture in a folder, zip or tar that is not of a test partition, in name order; those of
     one are counted in `left_out`.
 
-    A `list_eval_partition.txt` found in it fills `partitions` (name to train, val or test) first.
+    A `list_eval_partition.txt` found in it fills `partitions` (name to train, val or test) first. DataError as
+    `check_sources`, and where an archive turns out to be broken.
     """
-    try:
+    check_sources([path])
+    with _readable(path):
         if path.is_dir():
             files = {str(PurePosixPath(p.relative_to(path))): p for p in sorted(path.rglob("*")) if p.is_file()}
             yield from _chosen(list(files), lambda name: files[name].read_bytes(), partitions, left_out)
@@ -35,14 +59,10 @@ def read_source(path: Path, partitions: dict[str, str], left_out: dict[str, int]
             with zipfile.ZipFile(path) as archive:
                 names = sorted(i.filename for i in archive.infolist() if not i.is_dir())
                 yield from _chosen(names, archive.read, partitions, left_out)
-        elif path.is_file() and tarfile.is_tarfile(path):
+        else:
             with tarfile.open(path) as archive:
                 members = {m.name: m for m in archive if m.isfile()}
                 yield from _chosen(sorted(members), lambda n: _read(archive, members[n]), partitions, left_out)
-        else:
-            raise DataError(f"{path} is no folder, zip or tar of pictures: give one as DATA")
-    except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as training data: {error}") from None
 
 
 def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

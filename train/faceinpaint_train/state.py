@@ -34,11 +34,15 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         raise OutputError(f"checkpoint {path} cannot be written ({error}); the one before is kept") from None
 
 
+def check_resumable(path: Path) -> None:
+    if not path.is_file():
+        raise UsageError(f"--resume needs {path}: there is no such run")
+
+
 def load_state(path: Path) -> dict[str, Any]:
+    check_resumable(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UsageError(f"--resume needs {path}: there is no such run") from None
     except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         raise ModelError(f"checkpoint {path} is broken ({str(error).splitlines()[0]})") from None
     except Exception as error:  # unpickling of foreign bytes raises pickle.UnpicklingError and others
@@ -55,7 +59,9 @@ def check_same_recipe(saved: Recipe, now: Recipe) -> None:
 def load_initial(net: nn.Module, path: Path) -> None:
     """Start `net` from a run's .ckpt (its averaged weights) or from a .safetensors model of the same network, or of
     a shallower one: blocks that the file lacks stay as they are built (see `idle` in networks/blocks.py). ModelError
-    where the file has parts that `net` lacks, or of another shape."""
+    where the file has parts that `net` lacks, or of another shape, UsageError where there is none."""
+    if not path.is_file():
+        raise UsageError(f"no weights at {path}: set model.init to a run's .ckpt or a .safetensors file")
     state = read_weights(path) if path.suffix == ".safetensors" else load_state(path)["ema"]
     try:
         foreign = net.load_state_dict(state, strict=False).unexpected_keys

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faceinpaint_cli.errors import DeviceError, ModelError
+from faceinpaint_cli.errors import DeviceError, ModelError, UsageError
 from faceinpaint_cli.models.registry import build_generator, generator_spec
 from faceinpaint_cli.synthesis.irregular import load_irregular
 from faceinpaint_train.batches import Batch, BatchPlan, batches_ahead, make_batch, usable_workers
@@ -193,6 +193,8 @@ class Trainer:
     def resume(self) -> None:
         """Go on from `folder`/last.ckpt: the next step is the one that would have come."""
         state = load_state(self.folder / "last.ckpt")
+        if "recipe" not in state:
+            raise UsageError(f"{self.folder} holds a run of a finder: --resume with its --recipe, or give another -o")
         check_same_recipe(state["recipe"], self.recipe)
         for key, module in self.objective.modules.items():
             module.load_state_dict(state["modules"][key])
