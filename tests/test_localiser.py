@@ -63,7 +63,7 @@ def test_what_has_come_off_a_print_is_found():
 
 
 def test_what_looks_pasted_on_from_one_side_only_stays():
-    """Beside the patch on this face its chin is marked, above a dark collar, unless the mirrored picture is asked too."""
+    """Beside the patch on this face its chin, above a dark collar, is marked unless the mirrored picture is asked."""
     samples = Path(__file__).parent.parent / "samples"
     stamped = np.asarray(Image.open(samples / "damaged" / "two.webp").convert("RGB"))
     true = cv2.imread(str(samples / "masks" / "two.png"), cv2.IMREAD_GRAYSCALE) > 127

@@ -98,21 +98,25 @@ class InPlace:
             shown, error = tolerant.decode_one(decoder, packet)
             if error is not None:
                 problem(number - first, error)
-            for frame in shown:
-                if frame.pts is None:
-                    continue
-                if number in self._hit and frame.pts == packet.pts:
-                    if not past:
-                        past.extend(self._next_key(number))
-                    self._mend(frame, self._hit[number], past, coming, following)
-                kept = self._kept(frame)
-                past.append((frame.pts, kept))
-                heapq.heappush(held, (frame.pts, number, kept))
-            frame = shown = None
+            while shown:
+                kept = self._finished(shown.pop(0), past, coming, following)
+                if kept.pts is not None:
+                    past.append((kept.pts, kept))
+                    heapq.heappush(held, (kept.pts, number, kept))
             while held and held[0][0] < least:
                 yield self._visible(heapq.heappop(held)[2])
         for _, _, frame in sorted(held, key=lambda item: item[:2]):
             yield self._visible(frame)
+
+    def _finished(self, frame: av.VideoFrame, past: deque[tuple[int, av.VideoFrame]], coming: dict[int, Neighbour],
+                  following: Sequence[Numbered]) -> av.VideoFrame:
+        """The frame, filled in the decoder's memory if it is hit, as it is held on to."""
+        number, packet = following[0]
+        if number in self._hit and frame.pts is not None and frame.pts == packet.pts:
+            if not past:
+                past.extend(self._next_key(number))
+            self._mend(frame, self._hit[number], past, coming, following)
+        return self._kept(frame)
 
     def _kept(self, frame: av.VideoFrame) -> av.VideoFrame:
         """The frame, to be held on to. HEVC's decoder gives a picture that it finds nothing for the memory of an
