@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from faceinpaint_cli.fill.propagation import Carried, Window, reach, steadied
+from faceinpaint_cli.fill.propagation import Carried, Window, _without_scraps, reach, steadied
 
 HEIGHT, WIDTH, FRAMES = 120, 160, 24
 
@@ -113,3 +113,16 @@ def test_the_window_is_bounded_by_pixels() -> None:
     with pytest.raises(KeyError):
         among.carried(10)
     assert among.carried(11).image.shape == (HEIGHT, WIDTH, 3)
+
+
+def test_scraps_among_what_is_drawn_are_drawn_as_well():
+    hole = np.zeros((200, 200), bool)
+    hole[20:180, 20:180] = True
+    left = hole.copy()
+    left[20:180, 20:28] = False  # a strip at the rim, and a scrap
+    left[90:100, 90:100] = False
+    assert np.array_equal(_without_scraps(left, hole), hole)
+    left = np.zeros_like(hole)
+    left[20:180, 140:180] = True
+    kept = _without_scraps(left, hole)
+    assert kept[left].all() and not kept[:, :110].any() and not kept[~hole].any()

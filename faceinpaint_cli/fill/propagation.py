@@ -34,6 +34,9 @@ motion, and is less exact for small."""
 LIMIT, DISPUTED, RAGGED = 10.0, 0.4, 13
 """Grey levels of expected error from which on the generator draws. Where the frames differ among each other, that times
 DISPUTED is to be expected at least; and so many pixels around what is to be drawn are drawn as well."""
+MOSTLY, NEARBY = 0.4, 0.15
+"""Where more than MOSTLY of the hole is to be drawn, within about NEARBY times the side of a square as large as the
+hole, all of it is: scraps carried over into what is drawn fit neither each other nor that, and show as specks."""
 AGE = 0.1
 """Grey levels added to the error of a frame for each frame that it is away."""
 SOFT = 4.0
@@ -159,7 +162,7 @@ class Window:
         top = np.iinfo(image.dtype).max
         mean = total / np.maximum(weights, 1e-9)[..., None]
         apart = np.sqrt(np.maximum(squares / np.maximum(weights, 1e-9)[..., None] - mean**2, 0)).mean(2) * (255 / top)
-        left[box] = hole & grown(hole & (np.maximum(least, DISPUTED * apart) >= LIMIT), RAGGED)
+        left[box] = _without_scraps(hole & grown(hole & (np.maximum(least, DISPUTED * apart) >= LIMIT), RAGGED), hole)
         known = hole & ~left[box]
         image[box][known] = np.rint(np.clip(mean[known], 0, top)).astype(image.dtype)
         return Carried(image, left, fields.get(-1))
@@ -233,6 +236,19 @@ def _seen(frame: _Frame, image: np.ndarray, gone: np.ndarray, motion: Field) -> 
     error = pull_push(cv2.GaussianBlur(wrong, (0, 0), SOFT), soft).mean(2)
     error[hidden] = np.inf
     return colours + pull_push(missed, rim), error
+
+
+def _without_scraps(left: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """What is to be drawn of a hole (both HW bool), and the rest of it where most around is to be drawn."""
+    if not left.any() or left.sum() == hole.sum():
+        return left
+    sigma = NEARBY * float(hole.sum()) ** 0.5
+    step = max(1, int(sigma / 4))
+    size = -(-hole.shape[1] // step), -(-hole.shape[0] // step)
+    drawn, whole = (cv2.GaussianBlur(cv2.resize(part.astype(np.float32), size, interpolation=cv2.INTER_AREA), (0, 0),
+                                     max(sigma / step, 0.5)) for part in (left, hole))
+    mostly = (drawn > MOSTLY * whole).astype(np.uint8)
+    return left | hole & (cv2.resize(mostly, hole.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0)
 
 
 def _around(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
