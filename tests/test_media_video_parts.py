@@ -141,6 +141,22 @@ def test_unfinished_segments_do_not_count(tmp_path):
     assert not store.folder.exists()
 
 
+def test_an_interruption_keeps_what_is_encoded_though_nobody_asked(tmp_path):
+    output = tmp_path / "o.mp4"
+    with pytest.raises(KeyboardInterrupt), SegmentStore(output, {"a": 1}, keep=False) as store:
+        store.add(SegmentFacts(0, 2, [0, 1]), [EncodedPacket(0, True, b"x")])
+        raise KeyboardInterrupt
+    with pytest.raises(RuntimeError), SegmentStore(output, {"a": 1}, keep=True) as store:
+        assert list(store.facts) == [0]
+        raise RuntimeError
+    with pytest.raises(RuntimeError), SegmentStore(output, {"a": 1}, keep=False) as store:
+        assert not store.facts  # begun anew
+        store.add(SegmentFacts(0, 2, [0, 1]), [EncodedPacket(0, True, b"x")])
+        raise RuntimeError
+    assert not store.folder.exists()
+
+
+
 def test_ahead_keeps_order_and_bounds():
     made = []
 

@@ -45,8 +45,9 @@ class SegmentFacts:
 class SegmentStore:
     """A folder beside the output: one file of packets and one of facts for each finished segment.
 
-    `key` is what the segments depend on (input, settings); those of another key are thrown away. With `keep` the
-    folder outlives a failure or an interruption, so that the next run with the same key goes on from there.
+    `key` is what the segments depend on (input, settings); those of another key are thrown away. The folder outlives an
+    interruption, and with `keep` a failure as well; the next run with `keep` and the same key goes on from there, one
+    without it begins anew.
     """
 
     def __init__(self, output: Path, key: dict[str, Any], keep: bool) -> None:
@@ -73,8 +74,9 @@ class SegmentStore:
                 self.facts[facts.start] = facts
         return self
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None or not self._keep or not self.facts:
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        if kind is None or not self.facts or not (self._keep or interrupted):
             self._remove()
 
     def clear(self) -> None:
