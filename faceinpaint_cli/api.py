@@ -22,6 +22,9 @@ from faceinpaint_cli.media.discover import discover
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.types import Job, JobResult
 
+OF_MANY_JOBS = ("dry_run", "shard", "report", "html")
+"""Settings of RunConfig that tell a run of many jobs what to do beside them."""
+
 
 def inpaint_image(image: np.ndarray | str | Path, mask: np.ndarray | str | Path | None = None, *,
                   stages: Stages | None = None, **settings: Any) -> np.ndarray:
@@ -47,10 +50,11 @@ def inpaint_image(image: np.ndarray | str | Path, mask: np.ndarray | str | Path 
     if isinstance(mask, (str, Path)):
         source = MaskSource.from_config(replace(stages.config, mask=str(mask)))
     picture: Picture | None = None
-    if not isinstance(image, np.ndarray):
+    if isinstance(image, (str, Path)):
         picture = read_image(Path(image))
         image = picture.rgb
     _check_image(image)
+    assert isinstance(image, np.ndarray)
     where: np.ndarray | None = None
     as_array = mask is not None and not isinstance(mask, (str, Path))
     if source.path is not None and not as_array:
@@ -72,7 +76,8 @@ def inpaint_video(video: str | Path, output: str | Path, *, stages: Stages | Non
     Args:
         video, output: paths; the suffix of `output` names the container.
         stages: as in `inpaint_image`.
-        settings: fields of RunConfig, such as mask="masks/", box=("10,10,64,64",), codec="ffv1".
+        settings: fields of RunConfig, such as mask="masks/", box=("10,10,64,64",), codec="ffv1",
+            on_existing="overwrite" (by default an `output` that exists is an error).
 
     Raises:
         FaceInpaintError: the video cannot be read or repaired, or a setting is wrong. Nothing is left behind.
@@ -80,10 +85,18 @@ def inpaint_video(video: str | Path, output: str | Path, *, stages: Stages | Non
     from faceinpaint_cli.pipeline.video import repair_video
 
     stages = _stages(stages, settings)
+    config = stages.config
+    for name in OF_MANY_JOBS:
+        if getattr(config, name):
+            raise UsageError(f"{name} is for runs of the command line; leave it out: the result says what was done")
     (job,) = discover([Path(video)], Path(output))
     if job.kind != "video":
         raise UsageError(f"{video} is not a video; use inpaint_image")
-    return repair_video(job, stages.config, stages, None)
+    if job.output.exists() and config.on_existing == "error":
+        raise UsageError(f"{output} already exists; give on_existing='overwrite' or 'skip', or another output")
+    if job.output.exists() and config.on_existing == "skip":
+        return JobResult(str(job.input), str(job.output), job.kind, "skipped", method=config.method)
+    return repair_video(job, config, stages, None)
 
 
 def _stages(stages: Stages | None, settings: dict[str, Any]) -> Stages:
@@ -96,7 +109,14 @@ def _stages(stages: Stages | None, settings: dict[str, Any]) -> Stages:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise UsageError(f"there is no setting {name}" + (f"; did you mean {near[0]}?" if near else ""))
-    return Stages(RunConfig(**settings))
+    return Stages(RunConfig(**{name: _plain(value) for name, value in settings.items()}))
+
+
+def _plain(value: Any) -> Any:
+    """A setting as the command line would give it: paths as text, NumPy's numbers as Python's."""
+    if isinstance(value, np.ndarray):
+        raise UsageError("a setting is an array; only inpaint_image takes one, as its mask: give a path")
+    return str(value) if isinstance(value, Path) else value.item() if isinstance(value, np.generic) else value
 
 
 def _mask_array(mask: Any, shape: tuple[int, int]) -> np.ndarray:
@@ -105,10 +125,17 @@ def _mask_array(mask: Any, shape: tuple[int, int]) -> np.ndarray:
     if array.shape != shape or array.dtype.kind not in "biuf":
         came = f"{array.dtype} {array.shape}"
         raise UsageError(f"the mask must be a path, or numbers {shape} like the picture, not {came}")
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise UsageError("the mask holds values that are no numbers (NaN): 0 stays, everything else is filled")
     return array != 0
 
 
-def _check_image(image: np.ndarray) -> None:
+def _check_image(image: Any) -> None:
+    if not isinstance(image, np.ndarray):
+        came = type(image).__name__
+        raise UsageError(f"the picture must be a path or an array (HWC RGB uint8 or uint16), not {came}")
+    if not image.size:
+        raise UsageError(f"the picture has no pixels: {image.shape}")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
         raise UsageError(f"the picture must be HWC RGB uint8 or uint16, not {image.shape} {image.dtype}")
 

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from media_factory import make_clip
 from PIL import Image
 
 import faceinpaint_cli
 from faceinpaint_cli.config import RunConfig
-from faceinpaint_cli.errors import UsageError
+from faceinpaint_cli.errors import FaceInpaintError, UsageError
 from faceinpaint_cli.pipeline.stages import Stages
 
 
@@ -109,3 +110,39 @@ def test_wrong_arrays_are_refused_by_shape(image, mask):
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="nonsense"):
         _ = faceinpaint_cli.nonsense
+
+
+def test_what_is_no_picture_is_told_in_one_line(tmp_path):
+    mask = np.zeros((40, 50), np.float32)
+    mask[5, 5] = np.nan
+    for image, given, expected in ((None, None, "a path or an array"), ([[1]], None, "not list"),
+                                   (b"x", None, "not bytes"),
+                                   (np.zeros((0, 10, 3), np.uint8), None, "no pixels"),
+                                   (np.zeros((40, 50, 3), np.uint8), mask, "no numbers")):
+        with pytest.raises(FaceInpaintError, match=expected):
+            faceinpaint_cli.inpaint_image(image, given, method="telea")
+
+
+def test_settings_may_be_paths_and_numbers_of_numpy(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", frames=3, audio=None)
+    Image.fromarray(np.pad(np.full((20, 20), 255, np.uint8), ((10, 90), (10, 130)))).save(tmp_path / "m.png")
+    done = faceinpaint_cli.inpaint_video(clip, tmp_path / "o.mp4", mask=tmp_path / "m.png", mask_resize=True,
+                                         method="telea", fidelity=np.float32(0.5), dilate=np.int64(2))
+    assert done.status == "done" and done.frames_filled == 3
+    with pytest.raises(FaceInpaintError, match="only inpaint_image takes one"):
+        faceinpaint_cli.inpaint_video(clip, tmp_path / "p.mp4", mask=np.zeros((4, 4)))
+
+
+def test_a_video_that_exists_is_not_overwritten_unless_told(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", frames=3, audio=None)
+    target = tmp_path / "o.mp4"
+    target.write_bytes(b"mine")
+    with pytest.raises(FaceInpaintError, match="already exists"):
+        faceinpaint_cli.inpaint_video(clip, target, box=("10,10,20,20",), method="telea")
+    skipped = faceinpaint_cli.inpaint_video(clip, target, box=("10,10,20,20",), method="telea", on_existing="skip")
+    assert skipped.status == "skipped" and target.read_bytes() == b"mine"
+    for setting in ({"dry_run": True}, {"report": "r.json"}, {"shard": "1/2"}, {"html": "r.html"}):
+        with pytest.raises(FaceInpaintError, match="command line"):
+            faceinpaint_cli.inpaint_video(clip, tmp_path / "p.mp4", method="telea", **setting)
+    done = faceinpaint_cli.inpaint_video(clip, target, box=("10,10,20,20",), method="telea", on_existing="overwrite")
+    assert done.status == "done" and target.stat().st_size > 100
