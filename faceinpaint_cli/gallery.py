@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.types import Job
+
+log = logging.getLogger(__name__)
 
 THUMBNAIL = 320
 """Longer side of the pictures in the page, in pixels."""
@@ -35,10 +38,12 @@ figure{margin:0 0 1.2em}figcaption{word-break:break-all;margin-bottom:.3em}
 class Gallery:
     """Writes rows as they come, so that memory does not grow with the number of jobs.
 
-    A context manager; the page appears when it is left, also after an error or an interruption.
+    A context manager; the page appears when it is left, also after an error or an interruption. A page that is there
+    already stays where there is nothing to show: a run that has only to skip must not cost what the one before showed.
     """
 
     def __init__(self, path: Path) -> None:
+        self._path, self._rows = path, 0
         self._atomic = atomic_path(path)
         self._lock = threading.Lock()
 
@@ -51,6 +56,11 @@ class Gallery:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self._file.close()
+        if not self._rows and self._path.exists():
+            log.warning("%s stays as it was: this run has nothing to show", self._path)
+            nothing = LookupError("nothing to show")
+            self._atomic.__exit__(LookupError, nothing, None)
+            return
         # What was done before an interruption is worth seeing: the page is kept whatever ends the run.
         self._atomic.__exit__(None, None, None)
 
@@ -79,6 +89,7 @@ class Gallery:
 
     def _write(self, row: str) -> None:
         with self._lock:
+            self._rows += 1
             self._file.write(row)
 
 

@@ -191,9 +191,13 @@ def _save_config(folder: Path, config: RunConfig) -> None:
 
 
 def _check_before_work(jobs: Sequence[Job], config: RunConfig, stages: Stages) -> None:
-    """Load what the settings name now, so that a wrong mask, model or device is one error and not one a job."""
+    """Load what the settings name now, so that a wrong mask, model, device or codec is one error and not one a job."""
     if not jobs:
         return
+    if config.codec is not None:
+        from faceinpaint_cli.media.encoders import named_encoder
+
+        named_encoder(config.codec)
     if config.has_mask_source:
         _ = stages.masks
     if config.has_mask_source or any(job.kind == "image" for job in jobs) or config.device.startswith("cuda"):

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from faceinpaint_cli.errors import OutputError
-from faceinpaint_cli.media.atomic import atomic_path, is_temporary, scratch_beside
+from faceinpaint_cli.media.atomic import TEMPORARY_MARK, atomic_path, scratch_beside
 
 
 def test_writes_beside_the_target_and_renames(tmp_path):
     target = tmp_path / "new" / "deep" / "a.png"
     with atomic_path(target) as path:
         assert path.parent == target.parent and path.suffix == ".png" and path != target
-        assert is_temporary(path) and not is_temporary(target)
+        assert TEMPORARY_MARK in path.name
         path.write_bytes(b"whole")
         assert not target.exists()
     assert target.read_bytes() == b"whole"
@@ -103,7 +103,7 @@ def test_a_scratch_file_never_stays(tmp_path, failure):
 
     def use() -> None:
         with scratch_beside(target, ".mkv") as path:
-            assert path.parent == target.parent and path.suffix == ".mkv" and is_temporary(path)
+            assert path.parent == target.parent and path.suffix == ".mkv" and TEMPORARY_MARK in path.name
             path.write_bytes(b"meanwhile")
             if failure is not None:
                 raise failure

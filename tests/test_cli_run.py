@@ -150,8 +150,19 @@ def test_a_preview_that_cannot_be_written_does_not_fail_the_picture(photos, tmp_
 def test_previews_are_no_inputs_of_the_next_run(photos, tmp_path):
     faceinpaint("run", photos, "-o", tmp_path / "out", *BOX, "--preview")
     assert len(list((tmp_path / "out").rglob("*.preview.jpg"))) == 4
+    (tmp_path / "out" / "holiday.preview.png").write_bytes((photos / "y.png").read_bytes())  # of nothing beside it
     out, _ = faceinpaint("run", tmp_path / "out", "-o", tmp_path / "again", *BOX)
-    assert out.startswith("4 done")
+    assert out.startswith("5 done")
+
+
+def test_a_run_with_nothing_to_show_leaves_the_page(photos, tmp_path):
+    words = ("run", photos, "-o", tmp_path / "out", *BOX, "--html", tmp_path / "p.html", "--on-existing", "skip")
+    faceinpaint(*words)
+    page = (tmp_path / "p.html").read_bytes()
+    out, err = faceinpaint(*words)
+    assert out.startswith("0 done, 4 skipped") and "stays as it was" in err
+    assert (tmp_path / "p.html").read_bytes() == page
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out", "p.html"}
 
 
 def test_names_that_are_no_utf_8(photos, tmp_path):
@@ -216,6 +227,7 @@ def test_an_empty_mask_copies_the_file(photos, tmp_path):
     ("run", ".", "-o", "out", "--mask", "missing.png", "--dry-run"),
     ("run", ".", "-o", "out", "--box", "1,1,5,5", "--model", "nonsense", "--dry-run"),
     ("run", ".", "-o", "out", "--mask", ""),
+    ("run", ".", "-o", "out", "--codec", "nonsense"),
     ("run", "", "-o", "out"),
     ("run", "y.png", "-o", ""),
     ("run", "y.png", "-o", "-"),

@@ -67,11 +67,6 @@ def hidden_beside(target: Path, name: str, tail: str) -> Path:
     return target.with_name(f".{name}{tail}")
 
 
-def is_temporary(path: Path) -> bool:
-    """Whether `path` is named as `atomic_path` names its files (a killed run may leave one behind)."""
-    return path.name.startswith(".") and TEMPORARY_MARK in path.name
-
-
 def _create_beside(target: Path) -> Path:
     if target.is_dir():
         raise OutputError(f"cannot write {target}: a folder of that name exists; write it elsewhere")

@@ -115,8 +115,8 @@ def _folder_jobs(folder: Path, output: Path, passed_over: set[Path]) -> Iterator
             yield Job(path, output / relative, "image", relative, error)
             continue
         kind = kind_of(path)
-        if path.stem.endswith(".preview"):  # of an earlier run (--preview)
-            kind = None
+        if path.stem.endswith(".preview") and path.with_name(path.stem.removesuffix(".preview")).exists():
+            kind = None  # the preview of what lies beside it (--preview)
         if kind is None or (path.suffix.lower() in _TRANSPORT_STREAMS and not _is_transport_stream(path)):
             ignored += 1
             continue

@@ -137,15 +137,21 @@ class Encoder:
         return context
 
 
+def named_encoder(codec: str) -> str:
+    """The encoder that --codec names, itself or by the codec; UsageError where there is none of that name."""
+    name = ENCODERS.get(codec, codec)
+    if not _exists(name):
+        raise UsageError(f"--codec {codec} is not an encoder here; try {', '.join(sorted(ENCODERS))}")
+    return name
+
+
 def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str, output: Path) -> Encoder:
     """The encoder asked for, or that of the source's codec, or the first that the output's container takes.
 
     Raises UsageError for an encoder that is not there, OutputError for one that the container does not take.
     """
     if config.codec is not None:
-        name = ENCODERS.get(config.codec, config.codec)
-        if not _exists(name):
-            raise UsageError(f"--codec {config.codec} is not an encoder here; try {', '.join(sorted(ENCODERS))}")
+        name = named_encoder(config.codec)
         if not fits(name, container_format):
             others = [s for s, f in (("mkv", "matroska"), ("mov", "mov"), ("avi", "avi")) if fits(name, f)]
             raise OutputError(f"--codec {config.codec} cannot be put into {output.name}; give an --output that ends "

@@ -278,11 +278,12 @@ class _Repair:
                           None if rgb is None else np.ascontiguousarray(np.rot90(rgb, self.turns)))
 
     def _key(self, plan: RenderPlan, encoder: Encoder) -> dict[str, Any]:
-        """What the segments depend on: the input, the mask files, the settings, the encoder."""
+        """What the segments depend on: the input, the files of mask and model, the settings, the encoder."""
         apart = {f.name for f in fields(RunConfig) if f.metadata["group"] == "Bulk"} | {"device", "batch_size"}
         settings = {k: v for k, v in self.config.to_dict().items() if k not in apart}
-        mask = Path(self.config.mask) if self.config.mask else None
+        mask, model = Path(self.config.mask) if self.config.mask else None, Path(self.config.model)
         return {"input": _stamp(self.job.input), "mask": _stamp(mask) if mask else None, "settings": settings,
+                "model": _stamp(model) if model.is_file() else self.config.model,
                 "encoder": repr(encoder), "smart": plan.smart, "mended": self.mended is not None,
                 "segments": [list(s) for s in plan.segments]}
 
