@@ -130,7 +130,7 @@ def test_unfinished_segments_do_not_count(tmp_path):
 
     output = tmp_path / "o.mp4"
     with pytest.raises(RuntimeError), SegmentStore(output, {"a": 1}, keep=True) as store:
-        store.add(SegmentFacts(3, 5, [3, 4], 1), packets)
+        store.add(SegmentFacts(3, 5, [3, 4], "PP", 1), packets)
         store.add(SegmentFacts(5, 7), breaking())
     with pytest.raises(KeyError), SegmentStore(output, {"a": 1}, keep=True) as store:
         assert list(store.facts) == [3] and store.facts[3].delay == 1

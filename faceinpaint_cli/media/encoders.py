@@ -13,6 +13,14 @@ from av.codec.context import Flags
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import InputError, OutputError, UsageError
+from faceinpaint_cli.media.fields import (
+    BY_STREAM,
+    INTERLACED_AS_A_WHOLE,
+    PROGRESSIVE,
+    TO_STREAM,
+    TOP_FIRST,
+    can_say_fields,
+)
 from faceinpaint_cli.media.planes import (
     FULL_RANGE,
     LIMITED_RANGE,
@@ -75,15 +83,14 @@ SAY_RANGE = frozenset(("h264", "hevc", "av1", "vp9", "dnxhd"))
 LIMITED_CODECS = frozenset(("vp8", "mpeg1video", "mpeg2video", "prores"))
 """Codecs whose decoders take limited range for granted, whatever a container says."""
 CONTAINERS_SAY_RANGE = frozenset(("matroska", "webm", "mp4", "ipod", "3gp", "3g2", "mxf"))
-INTERLACED = {2: "tff", 3: "bff", 4: "tff", 5: "bff"}
-"""AVFieldOrder to the field that is shown first."""
 
 
 @dataclass(frozen=True)
 class Encoder:
     """An encoder with its settings; `rate` is only a label, frames are numbered and timed by the writer. `colorspace`
     and `color_range` (AVColorSpace, AVColorRange) tag what it is given. Frames are worked on in `pixel_format`, and
-    given to it as `packing`, the same samples."""
+    given to it as `packing`, the same samples. `fields` is the field order that it writes (of `media.fields`),
+    `loses_fields` says that the source is interlaced and what is written cannot say so."""
 
     name: str
     codec: str
@@ -94,6 +101,14 @@ class Encoder:
     rate: Fraction
     options: dict[str, str] = field(default_factory=dict)
     quantiser: float | None = None
+    fields: str = PROGRESSIVE
+    loses_fields: bool = False
+
+    @property
+    def marks_all(self) -> bool:
+        """Whether a progressive frame among interlaced ones must be marked as they are: else it would be written with
+        its bottom field first."""
+        return self.fields != PROGRESSIVE and self.name in INTERLACED_AS_A_WHOLE
 
     def configure(self, context: av.VideoCodecContext, source: VideoIndex) -> None:
         """Set an encoder's context; before it is opened."""
@@ -106,9 +121,11 @@ class Encoder:
             context.sample_aspect_ratio = look.aspect
         context.color_primaries, context.color_trc = look.color_primaries, look.color_trc
         context.colorspace, context.color_range = self.colorspace, self.color_range
-        if look.field_order in INTERLACED:
+        if look.field_order in BY_STREAM:
             context.field_order = look.field_order
-        if look.field_order in INTERLACED and self.name in ("libx264", "mpeg2video", "mpeg4"):
+        elif self.fields != PROGRESSIVE:
+            context.field_order = TO_STREAM[self.fields]
+        if self.marks_all:
             context.flags |= Flags.interlaced_dct | Flags.interlaced_me
         if self.quantiser is not None:
             context.qscale = True
@@ -170,8 +187,16 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
         profile = X264_PROFILES.get(source.look.profile or "")
         if same_codec and profile and pixel_format in ("yuv420p", "yuvj420p"):
             options["profile"] = profile
-        if source.look.field_order in INTERLACED and options.get("profile") != "baseline":
-            options["x264-params"] = f"{INTERLACED[source.look.field_order]}=1"
+    keeps_fields = can_say_fields(name, source.codec, container_format)
+    if name == "libx264":  # of 4:2:0 it needs two rows of chroma for each field
+        least = 4 if av.VideoFormat(pixel_format, 16, 16).chroma_height(16) == 8 else 2
+        keeps_fields &= options.get("profile") != "baseline" and source.height % least == 0
+    loses_fields = source.look.fields != PROGRESSIVE and not keeps_fields
+    if loses_fields:
+        log.warning("%s: the video is interlaced, which the encoder %s cannot say here; players will take its pictures "
+                    "for progressive ones", source.path, name)
+    elif name == "libx265" and source.look.fields != PROGRESSIVE:
+        options["x265-params"] += ":interlace=" + ("tff" if source.look.fields == TOP_FIRST else "bff")
     if name in HDR_OPTIONS and (light := _light(name, source.look)):
         options[HDR_OPTIONS[name][0]] = ":".join(filter(None, (options.get(HDR_OPTIONS[name][0]), light)))
     elif source.look.mastering is not None or source.look.light is not None:
@@ -189,7 +214,8 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
         rate = rate.limit_denominator(1001)
     listed = av.codec.Codec(name, "w").video_formats
     packing = source.look.pixel_format if same_codec and not listed else pixel_format
-    return Encoder(name, codec, pixel_format, packing, colorspace, color_range, rate, options, quantiser)
+    return Encoder(name, codec, pixel_format, packing, colorspace, color_range, rate, options, quantiser,
+                   PROGRESSIVE if loses_fields else source.look.fields, loses_fields)
 
 
 def fits(encoder: str, container_format: str) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media import video_packets
 from faceinpaint_cli.media.encoders import Encoder
+from faceinpaint_cli.media.fields import PROGRESSIVE
 from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
 from faceinpaint_cli.media.mov_boxes import index_comes_first, sample_kinds
 from faceinpaint_cli.media.segments import SegmentStore
@@ -41,12 +42,17 @@ MOV_FAMILY = frozenset(("mp4", "mov", "ipod", "3gp", "3g2", "f4v", "psp", "ismv"
 class Written:
     """What went into an output: `frames` are the numbers of the source's frames in it, in order of display;
     `copied` the numbers of the source's other streams in it; `left_out` says which could not be carried, and why;
-    `tags` are those of the video that are not the source's."""
+    `tags` are those of the video that are not the source's. `fields` is the field order (of `media.fields`) of frames
+    that were encoded and are not progressive, `marked` that in which progressive ones are written if not as such, and
+    `loses_fields` says that what is written cannot say it."""
 
     frames: list[int] = field(default_factory=list)
     copied: list[int] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     tags: dict[str, int] = field(default_factory=dict)
+    fields: dict[int, str] = field(default_factory=dict)
+    marked: str = PROGRESSIVE
+    loses_fields: bool = False
 
 
 def container_format(path: Path) -> str:
@@ -106,6 +112,12 @@ class _Assembly:
             self._mux(ready, outputs[packet.stream_index])
         self._mux(feed(None), outputs[self.source.stream])
         self.written.frames = video_packets.written_frames(self.source, self.plan, self.store)
+        if self.encoder is not None and self.store is not None:
+            self.written.fields = {number: order for facts in self.store.facts.values()
+                                   for number, order in zip(facts.frames, facts.fields, strict=True)
+                                   if order != PROGRESSIVE}
+            self.written.marked = self.encoder.fields if self.encoder.marks_all else PROGRESSIVE
+            self.written.loses_fields = self.encoder.loses_fields
         return self.written
 
     def _mux(self, packets: Iterable[av.Packet], stream: av.stream.Stream) -> None:

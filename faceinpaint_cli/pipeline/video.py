@@ -21,6 +21,7 @@ from faceinpaint_cli.errors import FaceInpaintError, InputError, OutputError, de
 from faceinpaint_cli.media.atomic import atomic_path, scratch_beside
 from faceinpaint_cli.media.audit import Findings, audit, require
 from faceinpaint_cli.media.encoders import Encoder, choose_encoder
+from faceinpaint_cli.media.fields import FieldMarker, FieldReader
 from faceinpaint_cli.media.planes import ToRgb, conform
 from faceinpaint_cli.media.segments import EncodedPacket, SegmentFacts, SegmentStore
 from faceinpaint_cli.media.smart_render import RenderPlan, plan_render, smart_encoder
@@ -264,18 +265,19 @@ class _Repair:
     def _masked(self, frames: Iterator[tuple[int, av.VideoFrame]], encoder: Encoder) -> Iterator[Picture]:
         from faceinpaint_cli.pipeline.video_fill import Picture
 
-        to_rgb = ToRgb()
+        to_rgb, fields_of = ToRgb(), FieldReader()
         width, height = self.source.display_size
         nothing = np.zeros((height, width), bool)
         for number, frame in frames:
+            fields = fields_of(frame)
             frame = conform(frame, encoder.pixel_format, encoder.colorspace, encoder.color_range)
             if self.masks is None:
-                yield Picture(number, frame, nothing)
+                yield Picture(number, frame, nothing, fields=fields)
                 continue
             rgb = to_rgb(frame) if self.masks.needs_rgb or self.masked[number] or self.needs_faces else None
             mask = self.masks.at(number, rgb)
             yield Picture(number, frame, np.rot90(mask, self.turns),
-                          None if rgb is None else np.ascontiguousarray(np.rot90(rgb, self.turns)))
+                          None if rgb is None else np.ascontiguousarray(np.rot90(rgb, self.turns)), fields=fields)
 
     def _key(self, plan: RenderPlan, encoder: Encoder) -> dict[str, Any]:
         """What the segments depend on: the input, the mask files, the settings, the encoder."""
@@ -295,6 +297,7 @@ def _encode(pictures: Iterable[Picture], encoder: Encoder, source: VideoIndex, g
     """
     context: av.VideoCodecContext | None = None
     order: list[int] = []
+    mark = FieldMarker(encoder.fields) if encoder.marks_all else None
 
     def packets(frame: av.VideoFrame | None) -> Iterator[EncodedPacket]:
         assert context is not None
@@ -308,8 +311,11 @@ def _encode(pictures: Iterable[Picture], encoder: Encoder, source: VideoIndex, g
         if context is None:
             context = encoder.open(source, global_header)
         frame = conform(picture.frame, encoder.packing, encoder.colorspace, encoder.color_range)
+        if mark is not None:
+            frame = mark(frame)
         frame.pts, frame.time_base, frame.pict_type = len(facts.frames), context.time_base, 0
         facts.frames.append(picture.number)
+        facts.fields += picture.fields
         if picture.mask.any():
             counts["damaged"] += 1
             counts["mask"] += float(picture.mask.mean())
