@@ -12,14 +12,14 @@ import av
 import cv2
 import numpy as np
 import pytest
-from media_factory import Clip, make_clip, make_mask_video, masks_for, read_back, video_packets
+from media_factory import Clip, make_clip, make_mask_video, masks_for, picture, read_back, video_packets
 
 from faceinpaint_cli.config import RunConfig
-from faceinpaint_cli.errors import FaceInpaintError
+from faceinpaint_cli.errors import FaceInpaintError, MaskError
 from faceinpaint_cli.media.audit import audit
 from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
 from faceinpaint_cli.media.mov_boxes import sample_kinds
-from faceinpaint_cli.media.planes import ToRgb
+from faceinpaint_cli.media.planes import ToRgb, alpha_of
 from faceinpaint_cli.media.ts_programs import Program, _checksum, programs
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.media.video_packets import ALPHA
@@ -495,6 +495,57 @@ def test_mask_by_colour_looks_at_the_pictures(tmp_path):
     source, output = make_clip(tmp_path / "a.mkv", codec="ffv1", pixel_format="bgr0", audio=None), tmp_path / "out.mkv"
     result = run(source, output, mask_color="#ad5b54", mask_tolerance=12)
     assert 0 < result.mask_fraction < 0.2 and result.frames_damaged > 0
+
+
+def clip_with_a_hole(path: Path, codec: str, pixel_format: str, frames: int = 6) -> Path:
+    """Transparent in a box that moves by a pixel a frame."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 80, pixel_format
+        for number in range(frames):
+            pixels = np.full((80, 96, 4), 255, np.uint8)
+            pixels[..., :3] = picture(number, 96, 80)
+            pixels[20:44, 30 + number : 50 + number] = 0
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format=pixel_format)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(("codec", "pixel_format", "suffix", "becomes"), [
+    ("ffv1", "yuva420p", ".mkv", None), ("png", "rgba", ".mov", None), ("prores_ks", "yuva444p10le", ".mov", None),
+    ("qtrle", "argb", ".mov", None), ("ffv1", "yuva420p", ".mkv", "h264")])
+def test_what_is_transparent_is_filled_and_then_seen(codec, pixel_format, suffix, becomes, tmp_path):
+    source, output = clip_with_a_hole(tmp_path / f"a{suffix}", codec, pixel_format), tmp_path / f"b{suffix}"
+    config = RunConfig(mask_alpha=True, method="telea", codec=becomes)
+    result = repair_video(Job(source, output, "video", Path(source.name)), config, Stages(config))
+    assert result.frames_damaged == result.frames_filled == 6 and result.audit["ok"]
+    with av.open(str(source)) as a, av.open(str(output)) as b:
+        for number, (before, after) in enumerate(zip(a.decode(video=0), b.decode(video=0), strict=True)):
+            hole = np.zeros((80, 96), bool)
+            hole[20:44, 30 + number : 50 + number] = True
+            assert (alpha_of(before) < 128)[hole].mean() > 0.95
+            alpha = alpha_of(after)
+            assert alpha is None if becomes else alpha.min() > 250
+            grey = after.to_ndarray(format="gray")
+            assert grey[hole].min() > 30, "still the black that was hidden there"
+
+
+def test_a_transparency_that_no_decoder_gives_is_refused(tmp_path):
+    whole, source = tmp_path / "whole.webm", tmp_path / "a.webm"
+    make_clip(whole, codec="libvpx-vp9", audio=None, frames=3, options={"cpu-used": "8", "deadline": "realtime"})
+    with av.open(str(whole)) as a, av.open(str(source), "w") as b:
+        stream = b.add_stream_from_template(a.streams.video[0], opaque=True)
+        stream.metadata["alpha_mode"] = "1"
+        for packet in a.demux():
+            if packet.size:
+                packet.stream = stream
+                b.mux(packet)
+    config = RunConfig(mask_alpha=True, method="telea")
+    with pytest.raises(MaskError, match="--mask-alpha cannot read the transparency"):
+        repair_video(Job(source, tmp_path / "b.webm", "video", Path("a.webm")), config, Stages(config))
+    assert names(tmp_path) == {"whole.webm", "a.webm"}
 
 
 def test_one_frame(tmp_path):

@@ -81,7 +81,7 @@ class MaskSource:
         if self.colour is not None:
             mask |= self._of_colour(rgb)
         if self.alpha and alpha is not None:
-            mask |= alpha < np.iinfo(alpha.dtype).max // 2 + 1
+            mask |= _transparent(alpha)
         return self.grown(mask)
 
     def for_video(self, job: Job, width: int, height: int, frame_count: int | None = None,
@@ -189,7 +189,7 @@ class MaskSource:
 
 class VideoMask:
     """The masks of one video. `constant` is the mask of every frame (HW bool), or None where they differ;
-    `needs_rgb` says whether `at` must be given the frame. A context manager; not for several threads.
+    `needs_rgb` and `needs_alpha` say what of the frame `at` must be given. A context manager; not for several threads.
     """
 
     def __init__(self, source: MaskSource, fixed: np.ndarray, frames: FrameMasks | None,
@@ -197,10 +197,16 @@ class VideoMask:
         self._source, self._frames, self._fit, self._turns = source, frames, fit, turns
         self._fixed = fixed
         self.needs_rgb = source.colour is not None
-        self.constant = None if frames is not None or self.needs_rgb else source.grown(fixed)
+        self.needs_alpha = source.alpha
+        self.constant = None if frames is not None or self.needs_frame else source.grown(fixed)
 
-    def at(self, index: int, rgb: np.ndarray | None = None) -> np.ndarray:
-        """The mask (HW bool) of frame `index` as decoded (not turned), counted from 0 in display order.
+    @property
+    def needs_frame(self) -> bool:
+        return self.needs_rgb or self.needs_alpha
+
+    def at(self, index: int, rgb: np.ndarray | None = None, alpha: np.ndarray | None = None) -> np.ndarray:
+        """The mask (HW bool) of frame `index` as decoded (not turned), counted from 0 in display order. `alpha` (HW) is
+        None where the frame has none.
 
         Mask videos are decoded in step: cheapest asked for in rising order. Raises MaskError where the mask
         has no such frame.
@@ -214,6 +220,8 @@ class VideoMask:
             if rgb is None:
                 raise ValueError("a mask by colour needs the frame")
             mask = mask | self._source._of_colour(rgb)
+        if self.needs_alpha and alpha is not None:
+            mask = mask | _transparent(alpha)
         return self._source.grown(mask)
 
     def close(self) -> None:
@@ -225,6 +233,10 @@ class VideoMask:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _transparent(alpha: np.ndarray) -> np.ndarray:
+    return alpha < np.iinfo(alpha.dtype).max // 2 + 1
 
 
 def _stem(relative: PurePath) -> str:

@@ -47,6 +47,19 @@ def depth(pixel_format: str) -> int:
     return max(c.bits for c in av.VideoFormat(pixel_format, 16, 16).components)
 
 
+def has_alpha(pixel_format: str) -> bool:
+    """Whether pictures of this format may be transparent, each by itself or by its palette."""
+    f = av.VideoFormat(pixel_format, 16, 16)
+    return f.has_palette or any(c.is_alpha for c in f.components)
+
+
+def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
+    """HW uint8, 0 = transparent; None where a frame has no alpha."""
+    if not has_alpha(frame.format.name):
+        return None
+    return frame.reformat(format="rgba", interpolation="POINT").to_ndarray()[..., 3]
+
+
 def is_rgb(pixel_format: str) -> bool:
     f = av.VideoFormat(pixel_format, 16, 16)
     return f.is_rgb or f.has_palette
@@ -194,15 +207,17 @@ def _padded(frame: av.VideoFrame) -> av.VideoFrame:
     return up
 
 
-def paste(frame: av.VideoFrame, rgb: np.ndarray, mask: np.ndarray) -> av.VideoFrame:
+def paste(frame: av.VideoFrame, rgb: np.ndarray, mask: np.ndarray, opaque: bool = False) -> av.VideoFrame:
     """A copy of `frame` that shows `rgb` (HWC uint8 or uint16) where `mask` (HW bool) is true.
 
     A luma sample outside the mask stays as it is. A chroma sample that stands for several pixels is made anew
     where the mask touches one of them, from `rgb` over all of them (which outside the mask is the frame's own
     picture), and stays as it is elsewhere. The fields of an interlaced frame are each a picture of their own in this.
-    Alpha is not touched.
+    Alpha is not touched, but to be `opaque` where the mask is true.
     """
     result = copy_frame(frame)
+    if opaque:
+        _make_opaque(result, mask)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return result
@@ -229,6 +244,18 @@ def paste(frame: av.VideoFrame, rgb: np.ndarray, mask: np.ndarray) -> av.VideoFr
                 small = _blocks(small, down, across).mean((1, 3))[: len(target)]
             target[touched] = _quantised(small[touched], bits, dtype)
     return result
+
+
+def _make_opaque(frame: av.VideoFrame, mask: np.ndarray) -> None:
+    """Set the alpha of a frame that `paste` works on, where `mask` is true."""
+    alpha = next((c for c in frame.format.components if c.is_alpha), None)
+    if alpha is None:
+        return
+    if frame.format.name in PACKED_RGB:
+        at = ({0, 1, 2, 3} - set(PACKED_RGB[frame.format.name])).pop()
+        plane_array(frame, 0).reshape(frame.height, frame.width, 4)[..., at][mask] = 255
+    else:
+        plane_array(frame, alpha.plane, np.uint16 if _wide(frame) else np.uint8)[mask] = 2**alpha.bits - 1
 
 
 def _components(frame: av.VideoFrame, pixels: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:

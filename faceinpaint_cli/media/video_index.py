@@ -170,6 +170,12 @@ def nth_video(container: av.container.InputContainer, number: int) -> av.VideoSt
     return stream
 
 
+def keeps_alpha_apart(stream: av.VideoStream) -> bool:
+    """Whether the transparency of a video is a stream of its own beside its pictures, as in WebM: decoders pass over
+    it."""
+    return {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
+
+
 def index_video(path: Path) -> VideoIndex:
     """Read the packets of a video, without decoding them.
 

@@ -20,7 +20,14 @@ from faceinpaint_cli.media.mov_boxes import index_comes_first, sample_kinds
 from faceinpaint_cli.media.segments import SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
 from faceinpaint_cli.media.ts_programs import Program, programs
-from faceinpaint_cli.media.video_index import VideoIndex, location, nth_video, open_video, reason
+from faceinpaint_cli.media.video_index import (
+    VideoIndex,
+    keeps_alpha_apart,
+    location,
+    nth_video,
+    open_video,
+    reason,
+)
 from faceinpaint_cli.media.video_reader import read_packets
 
 log = logging.getLogger(__name__)
@@ -98,7 +105,7 @@ class _Assembly:
         self.video_in = nth_video(incoming, source.stream)
         self.kinds = sample_kinds(source.path) if "mov" in source.format else {}
         self.programs = _programs(source, out.format.name)
-        self.has_alpha = {k.lower(): v for k, v in self.video_in.metadata.items()}.get("alpha_mode") == "1"
+        self.has_alpha = keeps_alpha_apart(self.video_in)
         self.keeps_alpha = self.has_alpha and out.format.name in MATROSKA and (
             plan is None or encoder is None or encoder.codec == source.codec)
         self.joiner = Joiner(source.codec, self.video_in.codec_context.extradata)

@@ -17,15 +17,22 @@ import numpy as np
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.damage.evidence import Diagnosis, diagnose
-from faceinpaint_cli.errors import FaceInpaintError, InputError, OutputError, describe
+from faceinpaint_cli.errors import FaceInpaintError, InputError, MaskError, OutputError, describe
 from faceinpaint_cli.media.atomic import atomic_path, scratch_beside
 from faceinpaint_cli.media.audit import Findings, audit, require
 from faceinpaint_cli.media.encoders import Encoder, choose_encoder
 from faceinpaint_cli.media.fields import FieldMarker, FieldReader
-from faceinpaint_cli.media.planes import ToRgb, conform
+from faceinpaint_cli.media.planes import ToRgb, alpha_of, conform, has_alpha
 from faceinpaint_cli.media.segments import EncodedPacket, SegmentFacts, SegmentStore
 from faceinpaint_cli.media.smart_render import RenderPlan, plan_render, smart_encoder
-from faceinpaint_cli.media.video_index import VideoIndex, index_video, require_order
+from faceinpaint_cli.media.video_index import (
+    VideoIndex,
+    index_video,
+    keeps_alpha_apart,
+    nth_video,
+    open_video,
+    require_order,
+)
 from faceinpaint_cli.media.video_reader import DecodeLog, Span, read_frames
 from faceinpaint_cli.media.video_writer import container_format, wants_global_header, write_video
 from faceinpaint_cli.pipeline.overlap import ahead
@@ -79,6 +86,7 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
         result = JobResult(str(job.input), str(job.output), "video", "done", method="copy", frames=source.frames)
         masks = None
         if config.has_mask_source:
+            _check_alpha(source, config)
             masks = stack.enter_context(
                 stages.masks.for_video(job, source.width, source.height, source.frames, source.rotation))
         masked = _masked_frames(source, masks)
@@ -132,18 +140,31 @@ def _damage_report(diagnosis: Diagnosis, wrong: Sequence[WrongBits], mended: Men
     return {**report, **diagnosis.to_dict(), "mended": [*bits, *report["mended"]]}
 
 
+def _check_alpha(source: VideoIndex, config: RunConfig) -> None:
+    """MaskError where --mask-alpha asks for a transparency that no decoder gives."""
+    if not config.mask_alpha or has_alpha(source.look.pixel_format):
+        return
+    with open_video(source.path) as container:
+        if keeps_alpha_apart(nth_video(container, source.stream)):
+            raise MaskError(f"{source.path}: --mask-alpha cannot read the transparency of this video, a stream of its "
+                            "own; give it as a --mask video, or convert the video first (ffmpeg -c:v libvpx-vp9 -i IN "
+                            "-c:v ffv1 OUT.mkv; libvpx for VP8)")
+
+
 def _masked_frames(source: VideoIndex, masks: VideoMask | None) -> np.ndarray:
-    """For each frame of the source, bool: whether its mask marks anything. Decodes only for masks by colour."""
+    """For each frame of the source, bool: whether its mask marks anything. Decodes only for masks by colour or alpha.
+    """
     if masks is None:
         return np.zeros(source.frames, bool)
     if masks.constant is not None:
         return np.full(source.frames, masks.constant.any())
-    if not masks.needs_rgb:
+    if not masks.needs_frame:
         return np.array([masks.at(number).any() for number in range(source.frames)])
     damaged = np.zeros(source.frames, bool)
     to_rgb = ToRgb()
     for number, frame in ahead(read_frames(source, [(0, source.frames)], DecodeLog()), QUEUE, DECODER_PATIENCE):
-        damaged[number] = masks.at(number, to_rgb(frame)).any()
+        rgb = to_rgb(frame) if masks.needs_rgb else None
+        damaged[number] = masks.at(number, rgb, alpha_of(frame) if masks.needs_alpha else None).any()
     return damaged
 
 
@@ -270,12 +291,13 @@ class _Repair:
         nothing = np.zeros((height, width), bool)
         for number, frame in frames:
             fields = fields_of(frame)
+            alpha = alpha_of(frame) if self.masks is not None and self.masks.needs_alpha else None
             frame = conform(frame, encoder.pixel_format, encoder.colorspace, encoder.color_range)
             if self.masks is None:
                 yield Picture(number, frame, nothing, fields=fields)
                 continue
             rgb = to_rgb(frame) if self.masks.needs_rgb or self.masked[number] or self.needs_faces else None
-            mask = self.masks.at(number, rgb)
+            mask = self.masks.at(number, rgb, alpha)
             yield Picture(number, frame, np.rot90(mask, self.turns),
                           None if rgb is None else np.ascontiguousarray(np.rot90(rgb, self.turns)), fields=fields)
 

@@ -69,7 +69,8 @@ class VideoFill:
         assert picture.image is not None
         if self._stages.show and picture.number in self._shown:
             self._stages.show.add(self._job, picture.number, eight_bit(picture.image), picture.mask, eight_bit(filled))
-        picture.frame = paste(picture.frame, np.rot90(filled, -self._turns), np.rot90(picture.mask, -self._turns))
+        picture.frame = paste(picture.frame, np.rot90(filled, -self._turns), np.rot90(picture.mask, -self._turns),
+                              opaque=self._stages.config.mask_alpha)
 
 
 def _item(picture: Picture) -> FillItem:
