@@ -801,6 +801,17 @@ def test_impossible_output_is_one_clear_line(settings, name, said, tmp_path):
     assert names(tmp_path) == before
 
 
+@pytest.mark.parametrize("marked", [[3], []])
+def test_mask_video_too_long_is_refused(marked, tmp_path):
+    """Also where it marks nothing in the frames that there are."""
+    source = make_clip(tmp_path / "a.mp4")
+    mask = make_mask_video(tmp_path / "m.mkv", masks_for(48, (96, 80), marked))
+    config = RunConfig(mask=str(mask), method="telea")
+    with pytest.raises(MaskError, match=r"m\.mkv has 48 frames, but .*a\.mp4 has 24"):
+        repair_video(Job(source, tmp_path / "b.mp4", "video", Path("a.mp4")), config, Stages(config))
+    assert names(tmp_path) == {"a.mp4", "m.mkv"}
+
+
 def test_mask_video_too_short_is_refused(tmp_path):
     source = make_clip(tmp_path / "a.mp4", audio=None)
     short = make_mask_video(tmp_path / "short.mkv", masks_for(10, (96, 80), range(10)))

@@ -27,6 +27,9 @@ class FrameMasks(Protocol):
     def at(self, index: int) -> np.ndarray:
         """HW bool of frame `index`, upright; MaskError where there is none."""
 
+    def left_over(self, count: int) -> int:
+        """How many there are after those of `count` frames."""
+
     def close(self) -> None: ...
 
 
@@ -85,6 +88,9 @@ class NumberedMasks:
             raise _too_few(self._folder, len(self._paths), self._source, index + 1)
         return load_mask(self._paths[index])
 
+    def left_over(self, count: int) -> int:
+        return max(0, len(self._paths) - count)
+
     def close(self) -> None:
         """Nothing is held open."""
 
@@ -100,8 +106,7 @@ class MaskVideo:
 
     def at(self, index: int) -> np.ndarray:
         if index < self._next - 1:
-            self.close()
-            self._next, self._frames = 0, self._decode()
+            self._rewind()
         while self._next <= index:
             frame = next(self._frames, None)
             if frame is None:
@@ -113,8 +118,19 @@ class MaskVideo:
         assert self._last is not None
         return self._last
 
+    def left_over(self, count: int) -> int:
+        if self._next > count:
+            self._rewind()
+        more = max(0, self._next + sum(1 for _ in self._frames) - count)
+        self._rewind()
+        return more
+
     def close(self) -> None:
         self._frames.close()
+
+    def _rewind(self) -> None:
+        self.close()
+        self._next, self._frames = 0, self._decode()
 
     def _decode(self) -> Generator[av.VideoFrame, None, None]:
         try:

@@ -96,6 +96,7 @@ class MaskSource:
         seen = (height, width) if turns % 2 else (width, height)
         fixed = self._boxes(*seen, job.input)
         frames: FrameMasks | None = None
+        found: Path | None = None
         fit: Callable[[np.ndarray], np.ndarray] = lambda mask: mask  # noqa: E731
         if self.path is not None:
             found = self._file_for(job)
@@ -109,7 +110,7 @@ class MaskSource:
         if isinstance(frames, NumberedMasks) and frame_count is not None:
             frames.require(frame_count)
         coded = np.rot90(fixed, -turns)
-        return VideoMask(self, np.ascontiguousarray(coded), frames, fit, turns)
+        return VideoMask(self, np.ascontiguousarray(coded), frames, found, fit, turns)
 
     def _file_for(self, job: Job) -> Path:
         """The mask of one input: a picture, a video, or a folder of numbered frames."""
@@ -192,10 +193,10 @@ class VideoMask:
     `needs_rgb` and `needs_alpha` say what of the frame `at` must be given. A context manager; not for several threads.
     """
 
-    def __init__(self, source: MaskSource, fixed: np.ndarray, frames: FrameMasks | None,
+    def __init__(self, source: MaskSource, fixed: np.ndarray, frames: FrameMasks | None, path: Path | None,
                  fit: Callable[[np.ndarray], np.ndarray], turns: int) -> None:
         self._source, self._frames, self._fit, self._turns = source, frames, fit, turns
-        self._fixed = fixed
+        self._fixed, self._path = fixed, path
         self.needs_rgb = source.colour is not None
         self.needs_alpha = source.alpha
         self.constant = None if frames is not None or self.needs_frame else source.grown(fixed)
@@ -223,6 +224,18 @@ class VideoMask:
         if self.needs_alpha and alpha is not None:
             mask = mask | _transparent(alpha)
         return self._source.grown(mask)
+
+    def require_as_many(self, count: int, source: Path, damaged: Callable[[], bool]) -> None:
+        """MaskError where there are masks for more than `count` frames: they were made for another video. If the source
+        is `damaged` (asked only then) frames may be missing, and it is a warning. Cheapest after the last frame was
+        asked for."""
+        more = 0 if self._frames is None else self._frames.left_over(count)
+        if not more:
+            return
+        said = f"mask {self._path} has {count + more} frames, but {source} has {count}"
+        if not damaged():
+            raise MaskError(f"{said}; give one for each frame, of the same rate")
+        log.warning("%s, which is damaged: the last %d are not used; see whether the others fit", said, more)
 
     def close(self) -> None:
         if self._frames is not None:

@@ -90,6 +90,8 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
             masks = stack.enter_context(
                 stages.masks.for_video(job, source.width, source.height, source.frames, source.rotation))
         masked = _masked_frames(source, masks)
+        if masks is not None:
+            masks.require_as_many(source.frames, job.input, lambda: (diagnosis or diagnose(job.input)).damaged)
         if masked.any() or (mended is not None and not helpless):
             require_order(source)
             repair = _Repair(job, config, stages, source, masks, masked, mended, progress)
