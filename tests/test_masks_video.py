@@ -127,7 +127,18 @@ def test_too_many_are_told(kind, asked, tmp_path, caplog):
 def test_masks_of_other_inputs_are_not_taken_for_frames(tmp_path):
     write_numbered(tmp_path / "m", [1, 2])
     Image.fromarray(frame_mask(0)).save(tmp_path / "m" / "portrait.png")
-    with pytest.raises(MaskError, match=r"no mask for .*clip\.mkv"):
+    with pytest.raises(MaskError, match=r"no mask for .*clip\.mkv.*or take .*m/portrait\.png away"):
+        open_mask(mask=str(tmp_path / "m"))
+    Image.fromarray(frame_mask(0)).save(tmp_path / "m" / "another.png")
+    with pytest.raises(MaskError, match=r"no mask for .*clip\.mkv.*clip\.png$"):
+        open_mask(mask=str(tmp_path / "m"))
+
+
+@pytest.mark.parametrize("name", ["cover.png", "cover-1.png"])
+def test_a_foreign_picture_among_numbered_ones_is_named(name, tmp_path):
+    folder = write_numbered(tmp_path / "m" / "sub" / "clip", range(3))
+    Image.fromarray(frame_mask(0)).save(tmp_path / "m" / "sub" / "clip" / name)
+    with pytest.raises(MaskError, match=f"or take {folder}/{name} away"):
         open_mask(mask=str(tmp_path / "m"))
 
 

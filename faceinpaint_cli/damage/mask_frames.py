@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Generator
 from pathlib import Path
 from typing import Protocol
@@ -53,15 +54,24 @@ def load_mask(path: Path) -> np.ndarray:
 def numbered_frames(folder: Path) -> list[tuple[int, Path]]:
     """The pictures of `folder` by number, if their names differ in nothing else (000001.png, frame-2.png);
     empty if they are anything but the frames of one video."""
-    found, prefixes = [], set()
+    series = _series(folder)
+    return sorted(next(iter(series.values()))) if len(series) == 1 and None not in series else []
+
+
+def stray_picture(folder: Path) -> Path | None:
+    """The one picture that keeps those of `folder` from being the frames of one video."""
+    series = sorted(_series(folder).values(), key=len)
+    return series[0][0][1] if len(series) == 2 and len(series[0]) == 1 < len(series[1]) else None
+
+
+def _series(folder: Path) -> dict[str | None, list[tuple[int, Path]]]:
+    """The pictures of `folder` with their numbers, by what stands before these; under None those without a number."""
+    series: dict[str | None, list[tuple[int, Path]]] = defaultdict(list)
     for path in folder.iterdir():
         if kind_of(path) == "image" and not path.name.startswith("."):
             name = re.fullmatch(r"(.*?)(\d+)", path.stem)
-            if name is None:
-                return []
-            prefixes.add(name.group(1))
-            found.append((int(name.group(2)), path))
-    return sorted(found) if len(prefixes) == 1 else []
+            series[name and name.group(1)].append((int(name.group(2)) if name else 0, path))
+    return series
 
 
 class NumberedMasks:

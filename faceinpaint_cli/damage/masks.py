@@ -128,13 +128,16 @@ class MaskSource:
         if matches:
             names = " and ".join(str(m) for m in matches[:2])
             raise MaskError(f"{job.input} has several masks, {names}; keep one")
+        stray: Path | None = None
         if job.kind == "video":
-            folder = self.path / job.relative.with_suffix("")
-            for candidate in (folder, self.path):
-                if candidate.is_dir() and mask_frames.numbered_frames(candidate):
-                    return candidate
+            folders = [f for f in (self.path / job.relative.with_suffix(""), self.path) if f.is_dir()]
+            for folder in folders:
+                if mask_frames.numbered_frames(folder):
+                    return folder
+            stray = next(filter(None, map(mask_frames.stray_picture, folders)), None)
         wanted = self.path / job.relative.with_suffix(".png")
-        raise MaskError(f"no mask for {job.input} in --mask {self.path}; expected a file such as {wanted}")
+        frames = f"; or take {stray} away, which is none of the numbered masks beside it" if stray else ""
+        raise MaskError(f"no mask for {job.input} in --mask {self.path}; expected a file such as {wanted}{frames}")
 
     @cached_property
     def _index(self) -> dict[str, list[Path]]:
