@@ -48,6 +48,12 @@ SUBSTITUTES = ("libx264", "libvpx-vp9", "libvpx", "mpeg4", "mpeg2video", "wmv2")
 VISUALLY_LOSSLESS = {"libx264": 15.0, "libx264rgb": 15.0, "libx265": 16.0, "libsvtav1": 18.0, "libvpx-vp9": 16.0,
                      "libvpx": 6.0}
 """Constant rate factors at which a repaired picture cannot be told from what was handed to the encoder."""
+GREATEST_CRF = {"libx264": 51, "libx264rgb": 51, "libx265": 51}
+"""Where it is less than that of --crf."""
+VP8_QMIN = 4
+"""The encoder's own least quantiser; with a --crf below it, it does not start."""
+LEAST_LOSSY_CRF = 1
+"""Below it x264 is lossless at 8 bits, which only its profile High 4:4:4 Predictive knows."""
 QUANTISED = frozenset(("mpeg4", "mpeg1video", "mpeg2video", "mjpeg", "flv", "h263", "wmv1", "wmv2", "msmpeg4",
                        "msmpeg4v2"))
 """Encoders whose quality is a fixed quantiser, 1 (best) to 31; --crf sets it."""
@@ -186,7 +192,11 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
     if name == "libx264":
         profile = X264_PROFILES.get(source.look.profile or "")
         if same_codec and profile and pixel_format in ("yuv420p", "yuvj420p"):
-            options["profile"] = profile
+            if float(options["crf"]) >= LEAST_LOSSY_CRF:
+                options["profile"] = profile
+            else:
+                log.warning("%s: --crf %s is lossless, which the profile %s of the input does not know; not every "
+                            "player shows that of the output", source.path, options["crf"], source.look.profile)
     keeps_fields = can_say_fields(name, source.codec, container_format)
     if name == "libx264":  # of 4:2:0 it needs two rows of chroma for each field
         least = 4 if av.VideoFormat(pixel_format, 16, 16).chroma_height(16) == 8 else 2
@@ -242,6 +252,8 @@ def _exists(name: str) -> bool:
 def _quality(name: str, config: RunConfig) -> tuple[dict[str, str], float | None]:
     options: dict[str, str] = {}
     quantiser = None
+    if config.crf is not None and config.crf > (greatest := GREATEST_CRF.get(name, config.crf)):
+        raise UsageError(f"--crf must be from 0 to {greatest} for the encoder {name}, not {config.crf:g}")
     if name in VISUALLY_LOSSLESS:
         options["crf"] = f"{config.crf if config.crf is not None else VISUALLY_LOSSLESS[name]:g}"
     elif name in QUANTISED:
@@ -258,6 +270,8 @@ def _quality(name: str, config: RunConfig) -> tuple[dict[str, str], float | None
         options |= {"deadline": "good", "b": "0" if name == "libvpx-vp9" else "100M"}
         options.setdefault("cpu-used", "3")
     if name == "libvpx":
+        if float(options["crf"]) < VP8_QMIN:
+            options["qmin"] = "0"
         options["auto-alt-ref"] = "0"  # its invisible packets would count as frames
     if name == "libx265":
         options["x265-params"] = "log-level=error"
