@@ -114,6 +114,14 @@ def test_crf_and_preset_reach_the_encoder(tmp_path):
     assert fits("ffv1", "matroska") and not fits("ffv1", "webm") and not fits("ffv1", "mpegts")
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "ffv1", "prores", "mjpeg"])
+def test_a_preset_that_means_nothing_is_told(codec, tmp_path, caplog):
+    index = index_video(make_clip(tmp_path / "a.mp4", frames=2, audio=None))
+    chosen = choose_encoder(RunConfig(codec=codec, preset="nonsense"), index, "matroska", tmp_path / "b.mkv")
+    assert f"--preset means nothing to the encoder {chosen.name} and is not used" in caplog.text
+    assert "preset" not in chosen.options
+
+
 @pytest.mark.parametrize(("codec", "crf", "said"), [
     (None, 51.5, "from 0 to 51 for the encoder libx264, not 51.5"), ("hevc", 63, "51 for the encoder libx265, not 63")])
 def test_a_crf_that_the_encoder_does_not_take_is_one_clear_line(codec, crf, said, tmp_path):

@@ -61,6 +61,8 @@ FINEST_QUANTISER = 2.0
 QUANTISER_STEP = 118  # FF_QP2LAMBDA
 PRESETS = {"libx264": "medium", "libx264rgb": "medium", "libx265": "medium", "libsvtav1": "8"}
 PRESET_OPTION = {"libvpx-vp9": "cpu-used", "libvpx": "cpu-used"}
+HARDWARE = ("_nvenc", "_qsv", "_amf")
+"""Ends of the names of encoders in graphics cards, which have presets too."""
 X264_PROFILES = {"Constrained Baseline": "baseline", "Baseline": "baseline", "Main": "main", "High": "high"}
 PRORES_PROFILES = {"Apple ProRes 422 Proxy": "proxy", "Apple ProRes 422 LT": "lt", "Apple ProRes 422": "standard",
                    "Apple ProRes 422 HQ": "hq", "Apple ProRes 4444": "4444", "Apple ProRes 4444 XQ": "4444xq"}
@@ -262,8 +264,10 @@ def _quality(name: str, config: RunConfig) -> tuple[dict[str, str], float | None
         options["cq"] = f"{config.crf if config.crf is not None else 16:g}"
     elif config.crf is not None:
         log.warning("--crf means nothing to the encoder %s and is not used", name)
-    if config.preset is not None:
+    if config.preset is not None and (name in PRESETS or name in PRESET_OPTION or name.endswith(HARDWARE)):
         options[PRESET_OPTION.get(name, "preset")] = config.preset
+    elif config.preset is not None:
+        log.warning("--preset means nothing to the encoder %s and is not used", name)
     elif name in PRESETS:
         options["preset"] = PRESETS[name]
     if name in ("libvpx-vp9", "libvpx"):
