@@ -15,7 +15,7 @@ import pytest
 from media_factory import Clip, make_clip, make_mask_video, masks_for, picture, read_back, video_packets
 
 from faceinpaint_cli.config import RunConfig
-from faceinpaint_cli.errors import FaceInpaintError, MaskError
+from faceinpaint_cli.errors import FaceInpaintError, MaskError, OutputError
 from faceinpaint_cli.media.audit import audit
 from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
 from faceinpaint_cli.media.mov_boxes import sample_kinds
@@ -785,7 +785,7 @@ def test_damaged_packets_do_not_end_the_run(tmp_path):
     ({"codec": "prores"}, "out.ts", "cannot be put into out.ts"),
     ({"codec": "h264_nvenc"}, "out.mp4", "h264_nvenc cannot be used"),
     ({"preset": "hurried"}, "out.mp4", "--preset"),
-    ({}, "out.xyz", "no container"),
+    ({}, "out.xyz", "no container"), ({"codec": "libx264"}, "out.wmv", "cannot be put into out.wmv"),
 ])
 def test_impossible_output_is_one_clear_line(settings, name, said, tmp_path):
     source = make_clip(tmp_path / "a.mp4", audio=None)
@@ -799,6 +799,30 @@ def test_impossible_output_is_one_clear_line(settings, name, said, tmp_path):
         run(source, tmp_path / name, box=("10,10,20,20",), **settings)
     assert "\n" not in str(caught.value)
     assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize(("suffix", "lost"), [
+    (".ts", ["subtitle"]), (".mxf", ["audio", "subtitle"]), (".wmv", ["subtitle"]), (".mpg", ["audio", "subtitle"]),
+    (".vob", ["audio", "subtitle"]), (".ogv", ["audio", "subtitle"]), (".avi", ["subtitle"]), (".flv", ["subtitle"])])
+def test_what_a_container_has_no_place_for_is_named_and_left_out(suffix, lost, tmp_path, caplog):
+    source = make_clip(tmp_path / "a.mkv", subtitles=True, options={"bf": "2"})
+    result = run(source, tmp_path / f"b{suffix}", render="full")
+    assert result.audit["ok"]
+    said = [r.getMessage() for r in caplog.records if "not carried over" in r.getMessage()]
+    assert [line.split("(")[1].split(",")[0] for line in said] == lost
+    assert len(result.audit["left_out"]) == len(lost)
+    with av.open(str(tmp_path / f"b{suffix}")) as out:
+        assert {s.type for s in out.streams} == {"video", "audio"} - set(lost)
+
+
+def test_what_a_container_refuses_is_told_before_the_work(tmp_path):
+    """MXF knows a few rates."""
+    source = make_clip(tmp_path / "a.mp4", audio=None, rate=19)
+    done = []
+    with pytest.raises(OutputError, match=r"\.mxf cannot hold this video.*\.mkv, or another --codec") as caught:
+        run(source, tmp_path / "b.mxf", progress=lambda *of: done.append(of))
+    assert not done and "\n" not in str(caught.value) and "tmp" not in str(caught.value)
+    assert names(tmp_path) == {"a.mp4", "masks.mkv"}
 
 
 @pytest.mark.parametrize("marked", [[3], []])

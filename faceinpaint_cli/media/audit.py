@@ -107,9 +107,11 @@ def _same_light(look: Look, frame: av.VideoFrame | None) -> bool:
 def require(found: Findings, output: Path) -> None:
     """Raise AuditError where an audit found anything wrong."""
     if found.problems:
+        remedy = "another --codec" if output.suffix == ".mkv" else "an --output that ends in .mkv"
+        if found.facts.get("render") == "smart":
+            remedy = f"--render full, or {remedy}"
         raise AuditError(f"{output.name}: the finished video is not what it should be: "
-                         f"{'; '.join(found.problems[:3])}; nothing was written; try --render full, or an --output "
-                         "that ends in .mkv")
+                         f"{'; '.join(found.problems[:3])}; nothing was written; try {remedy}")
 
 
 def _counterparts(before: av.container.InputContainer, after: av.container.InputContainer,
@@ -127,8 +129,8 @@ def _counterparts(before: av.container.InputContainer, after: av.container.Input
     for number in sorted(numbers):
         others = waiting.get(kind(before.streams[number]))
         if not others:
-            raise AuditError(f"{after.name}: stream {number} ({before.streams[number].type}) is missing; give an "
-                             "--output that ends in .mkv")
+            raise AuditError(f"the finished {Path(after.name).suffix} lacks stream {number} of the input "
+                             f"({before.streams[number].type}); give an --output that ends in .mkv")
         pairs[number] = others.pop(0)
     return pairs
 

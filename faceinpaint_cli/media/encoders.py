@@ -78,10 +78,14 @@ UNLISTED = ("yuv420p", "yuv422p", "yuv444p", "rgb24", "gray", "yuv420p10le", "yu
 """Pixel formats tried for encoders that say of none, as they take all: raw video."""
 MPEG_RATES = [Fraction(r) for r in (24, 25, 30, 50, 60)] + [Fraction(n * 1000, 1001) for n in (24, 30, 60)]
 """Rates that MPEG-1 and -2 headers can name (ISO/IEC 13818-2, table 6-4)."""
+IN_ORDER = frozenset(("avi", "mxf"))
+"""Containers that do not say when pictures are shown if they come in another order."""
 TRANSPORT_CODECS = frozenset(("mpeg1video", "mpeg2video", "mpeg4", "libx264", "libx265", "h264_nvenc", "hevc_nvenc"))
 """What MPEG program and transport streams carry so that others can play it."""
 OGG_CODECS = frozenset(("libvpx",))
 """What Ogg carries of what can be written; its muxer says so only when it is too late."""
+ASF_CODECS = frozenset(("wmv1", "wmv2", "msmpeg4", "msmpeg4v2"))
+"""What WMV files are read back from with the times that they were written with; its muxer takes more."""
 GBR = 0
 """AVColorSpace of pictures that are RGB."""
 FIXED_MATRIX = {"mjpeg": UNTAGGED, "vp8": UNTAGGED, "dnxhd": 1}
@@ -217,7 +221,7 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
         options["profile"] = DNXHR_PROFILES.get(source.look.profile or "") or DNXHR_PROFILES[pixel_format]
     if name == "prores_ks" and source.look.profile in PRORES_PROFILES:
         options["profile"] = PRORES_PROFILES[source.look.profile]
-    if container_format == "avi":  # it has no times of display, so pictures must come in their order
+    if container_format in IN_ORDER:
         options |= {"x265-params": "log-level=error:bframes=0"} if name == "libx265" else {"bf": "0"}
     rate = source.rate
     if name in ("mpeg1video", "mpeg2video"):
@@ -236,6 +240,8 @@ def fits(encoder: str, container_format: str) -> bool:
         return encoder in TRANSPORT_CODECS
     if container_format in ("ogg", "ogv"):
         return encoder in OGG_CODECS
+    if container_format == "asf":
+        return encoder in ASF_CODECS
     with av.open(os.devnull, "w", format=container_format) as container:
         try:
             container.add_stream(encoder, rate=25)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +15,8 @@ import numpy as np
 
 from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media import video_packets
+from faceinpaint_cli.media.atomic import scratch_beside
+from faceinpaint_cli.media.carried import carries
 from faceinpaint_cli.media.encoders import Encoder
 from faceinpaint_cli.media.fields import PROGRESSIVE
 from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
@@ -90,15 +94,37 @@ def write_video(source: VideoIndex, target: Path, format_name: str, plan: Render
             write_aspect(target, (source.width, source.height), source.look.aspect or Fraction(1))
         return written
     except (av.FFmpegError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno and error.errno > 0:
+        # muxers say EPERM of what they do not take; the file is there and open
+        if isinstance(error, OSError) and error.errno and error.errno > 0 and error.errno != errno.EPERM:
             raise
-        raise OutputError(f"{target.suffix} cannot hold this video ({reason(error)}); give an --output that ends in "
-                          ".mkv, or another --codec") from error
+        raise _refused(target, error) from error
+
+
+def require_container(source: VideoIndex, output: Path, format_name: str, plan: RenderPlan, encoder: Encoder) -> None:
+    """OutputError, before any picture is encoded, where the container would refuse what `write_video` puts into it."""
+    with scratch_beside(output, output.suffix) as scratch, open_video(source.path) as incoming:
+        out = av.open(location(scratch), "w", format_name, _muxer_options(source, incoming, format_name))
+        try:
+            _Assembly(source, incoming, out, plan, encoder, None, quiet=True).begin()
+        except (av.FFmpegError, ValueError) as error:
+            encoder.open(source, global_header=False)  # if it is the encoder, that says why
+            raise _refused(output, error) from error
+        finally:
+            with suppress(av.FFmpegError, ValueError, OSError):  # it has a start but no packets
+                out.close()
+
+
+def _refused(target: Path, error: Exception) -> OutputError:
+    why = "its muxer does not take it" if isinstance(error, PermissionError) else reason(error)
+    return OutputError(f"{target.suffix} cannot hold this video with what is beside it ({why}); give an --output that "
+                       "ends in .mkv, or another --codec")
 
 
 class _Assembly:
     def __init__(self, source: VideoIndex, incoming: av.container.InputContainer, out: av.container.OutputContainer,
-                 plan: RenderPlan | None, encoder: Encoder | None, store: SegmentStore | None) -> None:
+                 plan: RenderPlan | None, encoder: Encoder | None, store: SegmentStore | None,
+                 quiet: bool = False) -> None:
+        self.quiet = quiet
         self.source, self.incoming, self.out = source, incoming, out
         self.plan, self.encoder, self.store = plan, encoder, store
         self.written = Written()
@@ -109,6 +135,12 @@ class _Assembly:
         self.keeps_alpha = self.has_alpha and out.format.name in MATROSKA and (
             plan is None or encoder is None or encoder.codec == source.codec)
         self.joiner = Joiner(source.codec, self.video_in.codec_context.extradata)
+
+    def begin(self) -> None:
+        """Everything before the first packet."""
+        self._copy_container_facts()
+        self._add_streams()
+        self.out.start_encoding()
 
     def write(self) -> Written:
         self._copy_container_facts()
@@ -207,11 +239,11 @@ class _Assembly:
         return stream
 
     def _time_base(self) -> Fraction:
-        """That of the source; in AVI, which counts frames, that of the rate where all times are at it (with a finer one
-        there would be hundreds of frames a second, most of them empty)."""
+        """That of the source; in AVI and Ogg, which count frames, that of the rate where all times are at it (with a
+        finer one there would be hundreds of frames a second, most of them empty)."""
         source = self.source
         places = (source.shown - source.shown[0]) * float(source.time_base * source.rate)
-        if self.out.format.name == "avi" and np.abs(places - np.rint(places)).max() < OFF_THE_RATE:
+        if self.out.format.name in ("avi", "ogg", "ogv") and np.abs(places - np.rint(places)).max() < OFF_THE_RATE:
             return 1 / source.rate
         return source.time_base
 
@@ -229,6 +261,9 @@ class _Assembly:
         if is_cover(stream) and self.out.format.name == "mov":
             self._leave_out(what, "mov has no cover pictures")
             return None
+        if self.out.format.name not in self.source.format.split(",") and not carries(self.out.format.name, stream):
+            self._leave_out(what, f"{self.out.format.name} cannot carry it")
+            return None
         try:
             added = self.out.add_stream_from_template(stream, opaque=True)
         except (ValueError, av.FFmpegError) as error:
@@ -238,7 +273,8 @@ class _Assembly:
         return added
 
     def _leave_out(self, what: str, why: str) -> None:
-        log.warning("%s: %s is not carried over: %s", self.source.path, what, why)
+        if not self.quiet:
+            log.warning("%s: %s is not carried over: %s", self.source.path, what, why)
         self.written.left_out.append(f"{what}: {why}")
 
     def _attach(self, stream: av.stream.Stream, kind: str, data: bytes) -> None:

@@ -34,7 +34,12 @@ from faceinpaint_cli.media.video_index import (
     require_order,
 )
 from faceinpaint_cli.media.video_reader import DecodeLog, Span, read_frames
-from faceinpaint_cli.media.video_writer import container_format, wants_global_header, write_video
+from faceinpaint_cli.media.video_writer import (
+    container_format,
+    require_container,
+    wants_global_header,
+    write_video,
+)
 from faceinpaint_cli.pipeline.overlap import ahead
 from faceinpaint_cli.pipeline.stages import Stages, spread
 from faceinpaint_cli.types import Job, JobResult
@@ -204,6 +209,7 @@ class _Repair:
         """Smart if it can be and is wished, and in full where that does not pass its audit."""
         changed = [bool(self.touched[slice(*group.frames)].any()) for group in self.source.groups]
         plan = plan_render(self.source, changed, self.encoder, self.format, self.config.render == "smart")
+        require_container(self.source, self.job.output, self.format, plan, self.encoder)
         if plan.smart:
             try:
                 return self._written(plan, smart_encoder(self.encoder, self.source), global_header=False)
