@@ -815,6 +815,14 @@ def test_what_a_container_has_no_place_for_is_named_and_left_out(suffix, lost, t
         assert {s.type for s in out.streams} == {"video", "audio"} - set(lost)
 
 
+def test_an_encoder_says_nothing_of_its_own(tmp_path):
+    """In a process of its own: what SVT-AV1 is to say it is told once."""
+    source = make_clip(tmp_path / "a.mp4", audio=None, frames=2)
+    done = subprocess.run([sys.executable, "-m", "faceinpaint_cli", "run", str(source), "-o", str(tmp_path / "b.mp4"),
+                           "--box", "9,9,9,9", "--method", "ns", "--codec", "av1"], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr
+
+
 def test_what_a_container_refuses_is_told_before_the_work(tmp_path):
     """MXF knows a few rates."""
     source = make_clip(tmp_path / "a.mp4", audio=None, rate=19)

@@ -124,6 +124,8 @@ class Encoder:
 
     def configure(self, context: av.VideoCodecContext, source: VideoIndex) -> None:
         """Set an encoder's context; before it is opened."""
+        if self.name == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # only errors; it writes to stderr past every log setting
         look = source.look
         context.width, context.height = source.width, source.height
         context.pix_fmt = self.packing
@@ -155,8 +157,6 @@ class Encoder:
         self.configure(context, source)
         if global_header:
             context.flags |= Flags.global_header
-        if self.name == "libsvtav1":
-            os.environ.setdefault("SVT_LOG", "1")  # only errors; it writes to stderr past every log setting
         try:
             context.open()
         except (av.FFmpegError, OSError, ValueError) as error:
