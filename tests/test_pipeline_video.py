@@ -806,13 +806,35 @@ def test_impossible_output_is_one_clear_line(settings, name, said, tmp_path):
     (".vob", ["audio", "subtitle"]), (".ogv", ["audio", "subtitle"]), (".avi", ["subtitle"]), (".flv", ["subtitle"])])
 def test_what_a_container_has_no_place_for_is_named_and_left_out(suffix, lost, tmp_path, caplog):
     source = make_clip(tmp_path / "a.mkv", subtitles=True, options={"bf": "2"})
-    result = run(source, tmp_path / f"b{suffix}", render="full")
+    codec = "mpeg2video" if suffix in (".mpg", ".vob") else None
+    result = run(source, tmp_path / f"b{suffix}", render="full", codec=codec)
     assert result.audit["ok"]
     said = [r.getMessage() for r in caplog.records if "not carried over" in r.getMessage()]
     assert [line.split("(")[1].split(",")[0] for line in said] == lost
     assert len(result.audit["left_out"]) == len(lost)
     with av.open(str(tmp_path / f"b{suffix}")) as out:
         assert {s.type for s in out.streams} == {"video", "audio"} - set(lost)
+
+
+@pytest.mark.parametrize(("covered", "said"), [(range(24), "covers all of it"),
+                                               ((3, 4), "covers all of 2 of its 24 frames")])
+def test_frames_of_which_nothing_is_left_are_told_and_not_counted(covered, said, tmp_path, caplog):
+    source, mask = make_clip(tmp_path / "a.mp4", audio=None), tmp_path / "m.mkv"
+    masks = masks_for(24, (96, 80), range(24))
+    for number in covered:
+        masks[number][:] = True
+    config = RunConfig(method="ns", mask=str(make_mask_video(mask, masks)))
+    result = repair_video(Job(source, tmp_path / "b.mp4", "video", Path("a.mp4")), config, Stages(config))
+    assert f"the mask of {source} {said}: nothing is left to go by" in caplog.text
+    assert (result.frames_damaged, result.frames_filled) == (24, 24 - len(covered))
+
+
+@pytest.mark.parametrize(("method", "filled"), [("ns", 0), ("generator", 24)])
+def test_a_box_over_the_whole_video(method, filled, tmp_path, caplog):
+    source = make_clip(tmp_path / "a.mp4", audio=None)
+    result = run(source, tmp_path / "b.mp4", box=("0,0,96,80",), method=method)
+    assert caplog.text.count("covers all of it: nothing is left to go by") == 1
+    assert (result.frames_damaged, result.frames_filled) == (24, filled)
 
 
 def test_an_encoder_says_nothing_of_its_own(tmp_path):

@@ -94,7 +94,7 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
             _check_alpha(source, config)
             masks = stack.enter_context(
                 stages.masks.for_video(job, source.width, source.height, source.frames, source.rotation))
-        masked = _masked_frames(source, masks)
+        masked = _masked_frames(source, masks, job)
         if masks is not None:
             masks.require_as_many(source.frames, job.input, lambda: (diagnosis or diagnose(job.input)).damaged)
         if masked.any() or (mended is not None and not helpless):
@@ -158,21 +158,28 @@ def _check_alpha(source: VideoIndex, config: RunConfig) -> None:
                             "-c:v ffv1 OUT.mkv; libvpx for VP8)")
 
 
-def _masked_frames(source: VideoIndex, masks: VideoMask | None) -> np.ndarray:
+def _masked_frames(source: VideoIndex, masks: VideoMask | None, job: Job) -> np.ndarray:
     """For each frame of the source, bool: whether its mask marks anything. Decodes only for masks by colour or alpha.
-    """
+    Warns of frames of which nothing else is left."""
+    masked, covered = np.zeros(source.frames, bool), np.zeros(source.frames, bool)
     if masks is None:
-        return np.zeros(source.frames, bool)
+        return masked
     if masks.constant is not None:
-        return np.full(source.frames, masks.constant.any())
-    if not masks.needs_frame:
-        return np.array([masks.at(number).any() for number in range(source.frames)])
-    damaged = np.zeros(source.frames, bool)
-    to_rgb = ToRgb()
-    for number, frame in ahead(read_frames(source, [(0, source.frames)], DecodeLog()), QUEUE, DECODER_PATIENCE):
-        rgb = to_rgb(frame) if masks.needs_rgb else None
-        damaged[number] = masks.at(number, rgb, alpha_of(frame) if masks.needs_alpha else None).any()
-    return damaged
+        masked[:], covered[:] = masks.constant.any(), masks.constant.all()
+    elif not masks.needs_frame:
+        for number in range(source.frames):
+            mask = masks.at(number)
+            masked[number], covered[number] = mask.any(), mask.all()
+    else:
+        to_rgb = ToRgb()
+        for number, frame in ahead(read_frames(source, [(0, source.frames)], DecodeLog()), QUEUE, DECODER_PATIENCE):
+            rgb = to_rgb(frame) if masks.needs_rgb else None
+            mask = masks.at(number, rgb, alpha_of(frame) if masks.needs_alpha else None)
+            masked[number], covered[number] = mask.any(), mask.all()
+    if covered.any():
+        what = "it" if covered.all() else f"{covered.sum()} of its {source.frames} frames"
+        log.warning("the mask of %s covers all of %s: nothing is left to go by", job.input, what)
+    return masked
 
 
 def _copy(job: Job, source: VideoIndex) -> Findings:
@@ -336,7 +343,7 @@ def _encode(pictures: Iterable[Picture], encoder: Encoder, source: VideoIndex, g
             order.append(packet.pts)
             yield EncodedPacket(facts.frames[packet.pts], packet.is_keyframe, bytes(packet))
 
-    counts: dict[str, Any] = {"damaged": 0, "mask": 0.0, "faces": 0, "tracks": []}
+    counts: dict[str, Any] = {"damaged": 0, "filled": 0, "mask": 0.0, "faces": 0, "tracks": []}
     for picture in pictures:
         if context is None:
             context = encoder.open(source, global_header)
@@ -348,6 +355,7 @@ def _encode(pictures: Iterable[Picture], encoder: Encoder, source: VideoIndex, g
         facts.fields += picture.fields
         if picture.mask.any():
             counts["damaged"] += 1
+            counts["filled"] += picture.filled
             counts["mask"] += float(picture.mask.mean())
             counts["faces"] = max(counts["faces"], len(picture.faces))
             counts["tracks"] = sorted({*counts["tracks"], *(f.track for f in picture.faces if f.track is not None)})
@@ -360,8 +368,8 @@ def _encode(pictures: Iterable[Picture], encoder: Encoder, source: VideoIndex, g
 
 def _totals(store: SegmentStore, frames: int) -> dict[str, Any]:
     counts = [facts.counts for facts in store.facts.values()]
-    damaged = sum(c["damaged"] for c in counts)
-    return {"frames": frames, "frames_damaged": damaged, "frames_filled": damaged,
+    damaged, filled = (sum(c[name] for c in counts) for name in ("damaged", "filled"))
+    return {"frames": frames, "frames_damaged": damaged, "frames_filled": filled,
             "faces": max(c["faces"] for c in counts), "tracks": len({t for c in counts for t in c["tracks"]}),
             "mask_fraction": round(sum(c["mask"] for c in counts) / max(1, frames), 6)}
 

@@ -25,7 +25,7 @@ BATCH_PIXELS = 24_000_000
 class Picture:
     """A frame on its way: `image` (RGB, HWC uint8 or uint16) and `mask` (HW bool) are upright, as it is seen;
     `image` is None where nothing needs it. `carried`: what the frames around it show of what is masked. `fields`: the
-    field order of the frame in the source."""
+    field order of the frame in the source. `filled`: whether it has been filled."""
 
     number: int
     frame: av.VideoFrame
@@ -34,6 +34,7 @@ class Picture:
     faces: Sequence[Face] = ()
     carried: Carried | None = None
     fields: str = PROGRESSIVE
+    filled: bool = False
 
 
 class VideoFill:
@@ -67,6 +68,7 @@ class VideoFill:
 
     def _put_in(self, picture: Picture, filled: np.ndarray) -> None:
         assert picture.image is not None
+        picture.filled = self._stages.can_fill(picture.mask)
         if self._stages.show and picture.number in self._shown:
             self._stages.show.add(self._job, picture.number, eight_bit(picture.image), picture.mask, eight_bit(filled))
         picture.frame = paste(picture.frame, np.rot90(filled, -self._turns), np.rot90(picture.mask, -self._turns),
