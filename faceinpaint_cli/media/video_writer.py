@@ -20,10 +20,10 @@ from faceinpaint_cli.media.carried import carries
 from faceinpaint_cli.media.encoders import Encoder
 from faceinpaint_cli.media.fields import PROGRESSIVE
 from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
-from faceinpaint_cli.media.mov_boxes import index_comes_first, sample_kinds
+from faceinpaint_cli.media.mov_boxes import sample_kinds
+from faceinpaint_cli.media.muxer_options import MOV_FAMILY, muxer_options, programs_of
 from faceinpaint_cli.media.segments import SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
-from faceinpaint_cli.media.ts_programs import Program, programs
 from faceinpaint_cli.media.video_index import (
     VideoIndex,
     keeps_alpha_apart,
@@ -40,13 +40,10 @@ OF_THE_CONTAINER = frozenset(("major_brand", "minor_version", "compatible_brands
 """Metadata that a muxer writes about itself, not about the content."""
 STATISTICS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "SOURCE_ID")
 """Matroska tags that describe the packets as they were."""
-LEAST_PID = 0x20
-"""Below it are the tables of the stream."""
 OFF_THE_RATE = 0.1
 """Frames by which a time may be away from those of the constant rate: where times are rounded they are."""
 GLOBAL_HEADER = 0x40  # AVFMT_GLOBALHEADER: parameter sets stand in the header of the file, not in the packets
 MATROSKA = frozenset(("matroska", "webm"))
-MOV_FAMILY = frozenset(("mp4", "mov", "ipod", "3gp", "3g2", "f4v", "psp", "ismv"))
 
 
 @dataclass
@@ -88,7 +85,7 @@ def write_video(source: VideoIndex, target: Path, format_name: str, plan: Render
     """
     try:
         with (open_video(source.path) as incoming,
-              av.open(location(target), "w", format_name, _muxer_options(source, incoming, format_name)) as out):
+              av.open(location(target), "w", format_name, muxer_options(source, incoming, format_name)) as out):
             written = _Assembly(source, incoming, out, plan, encoder, store).write()
         if _says_aspect_apart(source, format_name):
             write_aspect(target, (source.width, source.height), source.look.aspect or Fraction(1))
@@ -103,7 +100,7 @@ def write_video(source: VideoIndex, target: Path, format_name: str, plan: Render
 def require_container(source: VideoIndex, output: Path, format_name: str, plan: RenderPlan, encoder: Encoder) -> None:
     """OutputError, before any picture is encoded, where the container would refuse what `write_video` puts into it."""
     with scratch_beside(output, output.suffix) as scratch, open_video(source.path) as incoming:
-        out = av.open(location(scratch), "w", format_name, _muxer_options(source, incoming, format_name))
+        out = av.open(location(scratch), "w", format_name, muxer_options(source, incoming, format_name))
         try:
             _Assembly(source, incoming, out, plan, encoder, None, quiet=True).begin()
         except (av.FFmpegError, ValueError) as error:
@@ -130,7 +127,7 @@ class _Assembly:
         self.written = Written()
         self.video_in = nth_video(incoming, source.stream)
         self.kinds = sample_kinds(source.path) if "mov" in source.format else {}
-        self.programs = _programs(source, out.format.name)
+        self.programs = programs_of(source, out.format.name)
         self.has_alpha = keeps_alpha_apart(self.video_in)
         self.keeps_alpha = self.has_alpha and out.format.name in MATROSKA and (
             plan is None or encoder is None or encoder.codec == source.codec)
@@ -302,37 +299,6 @@ def _only_packet(path: Path, number: int) -> bytes:
         return bytes(next(read_packets(container, container.streams[number])))
 
 
-def _programs(source: VideoIndex, format_name: str) -> list[Program]:
-    """Those of a transport stream that is written as one."""
-    return programs(source.path) if source.format == format_name == "mpegts" else []
-
-
 def _says_aspect_apart(source: VideoIndex, format_name: str) -> bool:
     """Whether the aspect of pixels must be put into the header that the muxer wrote."""
     return format_name in MATROSKA and (source.look.aspect or 1) != 1
-
-
-def _muxer_options(source: VideoIndex, incoming: av.container.InputContainer, format_name: str) -> dict[str, str]:
-    options = {}
-    flags = []
-    if format_name in MOV_FAMILY:
-        if source.time_base.numerator == 1:
-            options["video_track_timescale"] = str(source.time_base.denominator)
-        if incoming.streams.audio:  # what is shown of each track is said in this unit, sound to the sample
-            options["movie_timescale"] = str(max(s.rate for s in incoming.streams.audio))
-        if index_comes_first(source.path):
-            flags.append("faststart")
-        if any(key.startswith("com.") for key in incoming.metadata):  # maker, model and place of a phone, say
-            flags.append("use_metadata_tags")
-        if flags:
-            options["movflags"] = "+".join(flags)
-    elif format_name == "mpegts":
-        options["mpegts_copyts"] = "1"
-        found = _programs(source, format_name)
-        if len(found) == 1:
-            options |= {"mpegts_service_id": str(found[0].number),
-                        "mpegts_pmt_start_pid": str(max(found[0].map_pid, LEAST_PID)),
-                        "mpegts_transport_stream_id": str(max(found[0].stream_id, 1))}
-    elif format_name == "avi":  # for the start of sound before zero pictures would be moved, by part of a frame
-        options["avoid_negative_ts"] = "disabled"
-    return options

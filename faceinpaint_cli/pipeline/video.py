@@ -17,22 +17,15 @@ import numpy as np
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.damage.evidence import Diagnosis, diagnose
-from faceinpaint_cli.errors import FaceInpaintError, InputError, MaskError, OutputError, describe
+from faceinpaint_cli.errors import FaceInpaintError, InputError, OutputError, describe
 from faceinpaint_cli.media.atomic import atomic_path, scratch_beside
 from faceinpaint_cli.media.audit import Findings, audit, require
 from faceinpaint_cli.media.encoders import Encoder, choose_encoder
 from faceinpaint_cli.media.fields import FieldMarker, FieldReader
-from faceinpaint_cli.media.planes import ToRgb, alpha_of, conform, has_alpha
+from faceinpaint_cli.media.planes import ToRgb, alpha_of, conform
 from faceinpaint_cli.media.segments import EncodedPacket, SegmentFacts, SegmentStore
 from faceinpaint_cli.media.smart_render import RenderPlan, plan_render, smart_encoder
-from faceinpaint_cli.media.video_index import (
-    VideoIndex,
-    index_video,
-    keeps_alpha_apart,
-    nth_video,
-    open_video,
-    require_order,
-)
+from faceinpaint_cli.media.video_index import VideoIndex, index_video, require_order
 from faceinpaint_cli.media.video_reader import DecodeLog, Span, read_frames
 from faceinpaint_cli.media.video_writer import (
     container_format,
@@ -40,8 +33,9 @@ from faceinpaint_cli.media.video_writer import (
     wants_global_header,
     write_video,
 )
-from faceinpaint_cli.pipeline.overlap import ahead
+from faceinpaint_cli.pipeline.overlap import DECODER_PATIENCE, QUEUE, ahead
 from faceinpaint_cli.pipeline.stages import Stages, spread
+from faceinpaint_cli.pipeline.video_masks import check_alpha, masked_frames
 from faceinpaint_cli.types import Job, JobResult
 
 if TYPE_CHECKING:
@@ -55,10 +49,6 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, "int | None"], None]
 """Told the number of frames done and, where known, of all that are to be done."""
 
-QUEUE = 4
-"""Frames that wait between two threads."""
-DECODER_PATIENCE = 300.0
-"""Seconds without any frame after which a decoder is taken to hang."""
 SHOWN = 6
 """Frames of a video in the HTML report."""
 
@@ -91,10 +81,10 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
         result = JobResult(str(job.input), str(job.output), "video", "done", method="copy", frames=source.frames)
         masks = None
         if config.has_mask_source:
-            _check_alpha(source, config)
+            check_alpha(source, config)
             masks = stack.enter_context(
                 stages.masks.for_video(job, source.width, source.height, source.frames, source.rotation))
-        masked = _masked_frames(source, masks, job)
+        masked = masked_frames(source, masks, job)
         if masks is not None:
             masks.require_as_many(source.frames, job.input, lambda: (diagnosis or diagnose(job.input)).damaged)
         if masked.any() or (mended is not None and not helpless):
@@ -145,41 +135,6 @@ def _damage_report(diagnosis: Diagnosis, wrong: Sequence[WrongBits], mended: Men
     bits = [{"seconds": float(w.pts * diagnosis.time_base), "how": "bit" if w.sure else "bit, likely", "area": 0.0}
             for w in wrong]
     return {**report, **diagnosis.to_dict(), "mended": [*bits, *report["mended"]]}
-
-
-def _check_alpha(source: VideoIndex, config: RunConfig) -> None:
-    """MaskError where --mask-alpha asks for a transparency that no decoder gives."""
-    if not config.mask_alpha or has_alpha(source.look.pixel_format):
-        return
-    with open_video(source.path) as container:
-        if keeps_alpha_apart(nth_video(container, source.stream)):
-            raise MaskError(f"{source.path}: --mask-alpha cannot read the transparency of this video, a stream of its "
-                            "own; give it as a --mask video, or convert the video first (ffmpeg -c:v libvpx-vp9 -i IN "
-                            "-c:v ffv1 OUT.mkv; libvpx for VP8)")
-
-
-def _masked_frames(source: VideoIndex, masks: VideoMask | None, job: Job) -> np.ndarray:
-    """For each frame of the source, bool: whether its mask marks anything. Decodes only for masks by colour or alpha.
-    Warns of frames of which nothing else is left."""
-    masked, covered = np.zeros(source.frames, bool), np.zeros(source.frames, bool)
-    if masks is None:
-        return masked
-    if masks.constant is not None:
-        masked[:], covered[:] = masks.constant.any(), masks.constant.all()
-    elif not masks.needs_frame:
-        for number in range(source.frames):
-            mask = masks.at(number)
-            masked[number], covered[number] = mask.any(), mask.all()
-    else:
-        to_rgb = ToRgb()
-        for number, frame in ahead(read_frames(source, [(0, source.frames)], DecodeLog()), QUEUE, DECODER_PATIENCE):
-            rgb = to_rgb(frame) if masks.needs_rgb else None
-            mask = masks.at(number, rgb, alpha_of(frame) if masks.needs_alpha else None)
-            masked[number], covered[number] = mask.any(), mask.all()
-    if covered.any():
-        what = "it" if covered.all() else f"{covered.sum()} of its {source.frames} frames"
-        log.warning("the mask of %s covers all of %s: nothing is left to go by", job.input, what)
-    return masked
 
 
 def _copy(job: Job, source: VideoIndex) -> Findings:
