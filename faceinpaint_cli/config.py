@@ -69,8 +69,8 @@ class RunConfig:
 
     codec: str | None = option(None, "Video encoder (default: the source's codec where there is one).",
                                "Video", metavar="NAME")
-    crf: float | None = option(None, "Constant rate factor (default: visually lossless for the codec).",
-                               "Video", low=0, high=63)
+    crf: float | None = option(None, "Constant rate factor (default: visually lossless for the codec); H.264 and "
+                               "HEVC take up to 51.", "Video", low=0, high=63)
     preset: str | None = option(None, "Preset of the video encoder.", "Video", metavar="NAME")
     render: str = option("smart", "smart: re-encode only groups of frames that change; full: all.", "Video",
                          choices=("smart", "full"))
@@ -98,7 +98,7 @@ class RunConfig:
             if value == "":
                 raise UsageError(f"{flag_name(f.name)} is empty; give a value, or leave it out")
             low, high = limits.get("low"), limits.get("high")
-            if (low is not None and value < low) or (high is not None and value > high):
+            if (low is not None and not value >= low) or (high is not None and not value <= high):  # also nan
                 raise UsageError(f"{flag_name(f.name)} must be from {low} to {high}, not {value}")
             choices = limits.get("choices")
             if choices and value not in choices:

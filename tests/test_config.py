@@ -12,6 +12,7 @@ from faceinpaint_cli.errors import UsageError
     ({"box": ("1,2,3",)}, "--box"), ({"box": ("1,2,0,4",)}, "--box"), ({"mask_color": "white"}, "--mask-color"),
     ({"shard": "3/2"}, "--shard"), ({"shard": "0/2"}, "--shard"), ({"device": "tpu"}, "--device"),
     ({"batch_size": "0"}, "--batch-size"), ({"on_existing": "ask"}, "--on-existing"), ({"crf": 99.0}, "--crf"),
+    ({"crf": float("nan")}, "--crf"), ({"fidelity": float("nan")}, "--fidelity"),
 ])
 def test_wrong_values_name_their_flag(wrong, flag):
     with pytest.raises(UsageError, match=flag) as raised:

@@ -108,10 +108,37 @@ def test_too_few_numbered_frames_are_told_at_once(tmp_path):
         open_mask(mask=write_numbered(tmp_path / "m", range(5)), frame_count=7)
 
 
+@pytest.mark.parametrize("kind", ["video", "numbered"])
+@pytest.mark.parametrize("asked", [0, 2, FRAMES])
+def test_too_many_are_told(kind, asked, tmp_path, caplog):
+    path = (write_video(tmp_path / "m.mkv") if kind == "video" else write_numbered(tmp_path / "m", range(FRAMES)))
+    with open_mask(mask=path, frame_count=5) as masks:
+        for i in range(asked):
+            masks.at(i)
+        with pytest.raises(MaskError, match=r"mask .*m(\.mkv)? has 7 frames, but .*clip\.mkv has 5; give one for each"):
+            masks.require_as_many(5, JOB.input, damaged=lambda: False)
+        masks.require_as_many(7, JOB.input, damaged=lambda: False)
+        assert not caplog.records
+        masks.require_as_many(5, JOB.input, damaged=lambda: True)
+        assert "the last 2 are not used" in caplog.text
+        assert (masks.at(3) != frame_mask(3)).mean() < 0.02
+
+
 def test_masks_of_other_inputs_are_not_taken_for_frames(tmp_path):
     write_numbered(tmp_path / "m", [1, 2])
     Image.fromarray(frame_mask(0)).save(tmp_path / "m" / "portrait.png")
-    with pytest.raises(MaskError, match=r"no mask for .*clip\.mkv"):
+    with pytest.raises(MaskError, match=r"no mask for .*clip\.mkv.*or take .*m/portrait\.png away"):
+        open_mask(mask=str(tmp_path / "m"))
+    Image.fromarray(frame_mask(0)).save(tmp_path / "m" / "another.png")
+    with pytest.raises(MaskError, match=r"no mask for .*clip\.mkv.*clip\.png$"):
+        open_mask(mask=str(tmp_path / "m"))
+
+
+@pytest.mark.parametrize("name", ["cover.png", "cover-1.png"])
+def test_a_foreign_picture_among_numbered_ones_is_named(name, tmp_path):
+    folder = write_numbered(tmp_path / "m" / "sub" / "clip", range(3))
+    Image.fromarray(frame_mask(0)).save(tmp_path / "m" / "sub" / "clip" / name)
+    with pytest.raises(MaskError, match=f"or take {folder}/{name} away"):
         open_mask(mask=str(tmp_path / "m"))
 
 

@@ -8,7 +8,7 @@ import av
 import pytest
 from media_factory import make_clip
 
-from faceinpaint_cli.media.audit import AuditError, audit, require
+from faceinpaint_cli.media.audit import AuditError, Findings, audit, require
 from faceinpaint_cli.media.smart_render import RenderPlan, plan_render
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.media.video_writer import Written, write_video
@@ -75,6 +75,14 @@ def test_what_is_wrong_is_found(spoil, tmp_path):
         assert any(said in p for p in found.problems), found.problems
         with pytest.raises(AuditError, match="nothing was written"):
             require(found, output)
+
+
+@pytest.mark.parametrize(("render", "name", "advice"), [
+    ("smart", "b.mp4", "--render full, or an --output that"), ("full", "b.mp4", "an --output that ends in .mkv"),
+    ("full", "b.mkv", "another --codec"), ("smart", "b.mkv", "--render full, or another --codec")])
+def test_the_advice_is_none_that_was_followed_already(render, name, advice):
+    with pytest.raises(AuditError, match=f"nothing was written; try {advice}"):
+        require(Findings(["2 frames instead of 3"], facts={"render": render}), Path(name))
 
 
 @pytest.mark.parametrize(("changes", "said"), [

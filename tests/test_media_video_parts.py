@@ -114,6 +114,35 @@ def test_crf_and_preset_reach_the_encoder(tmp_path):
     assert fits("ffv1", "matroska") and not fits("ffv1", "webm") and not fits("ffv1", "mpegts")
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "ffv1", "prores", "mjpeg"])
+def test_a_preset_that_means_nothing_is_told(codec, tmp_path, caplog):
+    index = index_video(make_clip(tmp_path / "a.mp4", frames=2, audio=None))
+    chosen = choose_encoder(RunConfig(codec=codec, preset="nonsense"), index, "matroska", tmp_path / "b.mkv")
+    assert f"--preset means nothing to the encoder {chosen.name} and is not used" in caplog.text
+    assert "preset" not in chosen.options
+
+
+@pytest.mark.parametrize(("codec", "crf", "said"), [
+    (None, 51.5, "from 0 to 51 for the encoder libx264, not 51.5"), ("hevc", 63, "51 for the encoder libx265, not 63")])
+def test_a_crf_that_the_encoder_does_not_take_is_one_clear_line(codec, crf, said, tmp_path):
+    index = index_video(make_clip(tmp_path / "a.mp4", frames=2, audio=None))
+    with pytest.raises(UsageError, match=said):
+        choose_encoder(RunConfig(codec=codec, crf=crf), index, "mp4", tmp_path / "b.mp4")
+
+
+@pytest.mark.parametrize("crf", [0, 0.5, 1, 51, 63])
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "vp8", "vp9", "av1"])
+def test_encoders_open_with_every_crf_that_they_take(codec, crf, tmp_path):
+    if crf > 51 and codec.startswith("libx"):
+        pytest.skip("refused")
+    index = index_video(make_clip(tmp_path / "a.mp4", frames=2, audio=None, options={"profile": "high"}))
+    assert index.look.profile == "High"
+    chosen = choose_encoder(RunConfig(codec=codec, crf=crf), index, "matroska", tmp_path / "b.mkv")
+    chosen.open(index, global_header=False)
+    if codec == "libx264":
+        assert ("profile" in chosen.options) == (crf >= 1)
+
+
 def test_what_a_container_takes_is_known_before(tmp_path):
     assert fits("libvpx", "ogg") and fits("libvpx", "ogv") and not fits("libx264", "ogv")
     index = index_video(make_clip(tmp_path / "a.mp4", frames=2, audio=None))
@@ -130,7 +159,7 @@ def test_unfinished_segments_do_not_count(tmp_path):
 
     output = tmp_path / "o.mp4"
     with pytest.raises(RuntimeError), SegmentStore(output, {"a": 1}, keep=True) as store:
-        store.add(SegmentFacts(3, 5, [3, 4], 1), packets)
+        store.add(SegmentFacts(3, 5, [3, 4], "PP", 1), packets)
         store.add(SegmentFacts(5, 7), breaking())
     with pytest.raises(KeyError), SegmentStore(output, {"a": 1}, keep=True) as store:
         assert list(store.facts) == [3] and store.facts[3].delay == 1

@@ -108,6 +108,29 @@ def test_alpha_is_not_touched():
     assert (plane_array(result, 3) == 77).all()
 
 
+@pytest.mark.parametrize("pixel_format", ["yuva420p", "yuva444p10le", "gbrap", "rgba", "argb", "bgra"])
+def test_what_is_filled_may_be_made_opaque(pixel_format):
+    clear = np.zeros((48, 64, 4), np.uint8)
+    clear[:, :9, 3] = 255
+    frame = av.VideoFrame.from_ndarray(clear, format="rgba").reformat(format=pixel_format)
+    mask = np.zeros((48, 64), bool)
+    mask[10:20, 30:41] = True
+    result = paste(frame, np.full((48, 64, 3), 90, np.uint8), mask, opaque=True)
+    wanted = mask.copy()
+    wanted[:, :9] = True
+    assert np.array_equal(planes.alpha_of(result), wanted * 255)
+    assert np.array_equal(planes.alpha_of(paste(frame, clear[..., :3], mask)), planes.alpha_of(frame))
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "rgb24", "bgr0", "gray"])
+def test_without_alpha_there_is_nothing_to_make_opaque(pixel_format):
+    frame = frame_of(pixel_format)
+    assert planes.alpha_of(frame) is None
+    mask = np.ones((48, 64), bool)
+    rgb = np.full((48, 64, 3), 90, np.uint8)
+    assert same_samples(paste(frame, rgb, mask, opaque=True), paste(frame, rgb, mask))
+
+
 def test_formats_that_cannot_be_pasted_are_known():
     assert not any(map(can_paste, ("nv12", "p010le", "yuyv422", "pal8", "yuv420p10be", "cuda", "gbrpf32le", "monow")))
     assert all(map(can_paste, FORMATS))

@@ -12,14 +12,14 @@ import av
 import cv2
 import numpy as np
 import pytest
-from media_factory import Clip, make_clip, make_mask_video, masks_for, read_back, video_packets
+from media_factory import Clip, make_clip, make_mask_video, masks_for, picture, read_back, video_packets
 
 from faceinpaint_cli.config import RunConfig
-from faceinpaint_cli.errors import FaceInpaintError
+from faceinpaint_cli.errors import FaceInpaintError, MaskError, OutputError
 from faceinpaint_cli.media.audit import audit
 from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
 from faceinpaint_cli.media.mov_boxes import sample_kinds
-from faceinpaint_cli.media.planes import ToRgb
+from faceinpaint_cli.media.planes import ToRgb, alpha_of
 from faceinpaint_cli.media.ts_programs import Program, _checksum, programs
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.media.video_packets import ALPHA
@@ -497,6 +497,57 @@ def test_mask_by_colour_looks_at_the_pictures(tmp_path):
     assert 0 < result.mask_fraction < 0.2 and result.frames_damaged > 0
 
 
+def clip_with_a_hole(path: Path, codec: str, pixel_format: str, frames: int = 6) -> Path:
+    """Transparent in a box that moves by a pixel a frame."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 80, pixel_format
+        for number in range(frames):
+            pixels = np.full((80, 96, 4), 255, np.uint8)
+            pixels[..., :3] = picture(number, 96, 80)
+            pixels[20:44, 30 + number : 50 + number] = 0
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format=pixel_format)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(("codec", "pixel_format", "suffix", "becomes"), [
+    ("ffv1", "yuva420p", ".mkv", None), ("png", "rgba", ".mov", None), ("prores_ks", "yuva444p10le", ".mov", None),
+    ("qtrle", "argb", ".mov", None), ("ffv1", "yuva420p", ".mkv", "h264")])
+def test_what_is_transparent_is_filled_and_then_seen(codec, pixel_format, suffix, becomes, tmp_path):
+    source, output = clip_with_a_hole(tmp_path / f"a{suffix}", codec, pixel_format), tmp_path / f"b{suffix}"
+    config = RunConfig(mask_alpha=True, method="telea", codec=becomes)
+    result = repair_video(Job(source, output, "video", Path(source.name)), config, Stages(config))
+    assert result.frames_damaged == result.frames_filled == 6 and result.audit["ok"]
+    with av.open(str(source)) as a, av.open(str(output)) as b:
+        for number, (before, after) in enumerate(zip(a.decode(video=0), b.decode(video=0), strict=True)):
+            hole = np.zeros((80, 96), bool)
+            hole[20:44, 30 + number : 50 + number] = True
+            assert (alpha_of(before) < 128)[hole].mean() > 0.95
+            alpha = alpha_of(after)
+            assert alpha is None if becomes else alpha.min() > 250
+            grey = after.to_ndarray(format="gray")
+            assert grey[hole].min() > 30, "still the black that was hidden there"
+
+
+def test_a_transparency_that_no_decoder_gives_is_refused(tmp_path):
+    whole, source = tmp_path / "whole.webm", tmp_path / "a.webm"
+    make_clip(whole, codec="libvpx-vp9", audio=None, frames=3, options={"cpu-used": "8", "deadline": "realtime"})
+    with av.open(str(whole)) as a, av.open(str(source), "w") as b:
+        stream = b.add_stream_from_template(a.streams.video[0], opaque=True)
+        stream.metadata["alpha_mode"] = "1"
+        for packet in a.demux():
+            if packet.size:
+                packet.stream = stream
+                b.mux(packet)
+    config = RunConfig(mask_alpha=True, method="telea")
+    with pytest.raises(MaskError, match="--mask-alpha cannot read the transparency"):
+        repair_video(Job(source, tmp_path / "b.webm", "video", Path("a.webm")), config, Stages(config))
+    assert names(tmp_path) == {"whole.webm", "a.webm"}
+
+
 def test_one_frame(tmp_path):
     source, output = make_clip(tmp_path / "a.mp4", frames=1, audio=None), tmp_path / "out.mp4"
     assert run(source, output, [0]).frames == 1
@@ -734,7 +785,7 @@ def test_damaged_packets_do_not_end_the_run(tmp_path):
     ({"codec": "prores"}, "out.ts", "cannot be put into out.ts"),
     ({"codec": "h264_nvenc"}, "out.mp4", "h264_nvenc cannot be used"),
     ({"preset": "hurried"}, "out.mp4", "--preset"),
-    ({}, "out.xyz", "no container"),
+    ({}, "out.xyz", "no container"), ({"codec": "libx264"}, "out.wmv", "cannot be put into out.wmv"),
 ])
 def test_impossible_output_is_one_clear_line(settings, name, said, tmp_path):
     source = make_clip(tmp_path / "a.mp4", audio=None)
@@ -748,6 +799,71 @@ def test_impossible_output_is_one_clear_line(settings, name, said, tmp_path):
         run(source, tmp_path / name, box=("10,10,20,20",), **settings)
     assert "\n" not in str(caught.value)
     assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize(("suffix", "lost"), [
+    (".ts", ["subtitle"]), (".mxf", ["audio", "subtitle"]), (".wmv", ["subtitle"]), (".mpg", ["audio", "subtitle"]),
+    (".vob", ["audio", "subtitle"]), (".ogv", ["audio", "subtitle"]), (".avi", ["subtitle"]), (".flv", ["subtitle"])])
+def test_what_a_container_has_no_place_for_is_named_and_left_out(suffix, lost, tmp_path, caplog):
+    source = make_clip(tmp_path / "a.mkv", subtitles=True, options={"bf": "2"})
+    codec = "mpeg2video" if suffix in (".mpg", ".vob") else None
+    result = run(source, tmp_path / f"b{suffix}", render="full", codec=codec)
+    assert result.audit["ok"]
+    said = [r.getMessage() for r in caplog.records if "not carried over" in r.getMessage()]
+    assert [line.split("(")[1].split(",")[0] for line in said] == lost
+    assert len(result.audit["left_out"]) == len(lost)
+    with av.open(str(tmp_path / f"b{suffix}")) as out:
+        assert {s.type for s in out.streams} == {"video", "audio"} - set(lost)
+
+
+@pytest.mark.parametrize(("covered", "said"), [(range(24), "covers all of it"),
+                                               ((3, 4), "covers all of 2 of its 24 frames")])
+def test_frames_of_which_nothing_is_left_are_told_and_not_counted(covered, said, tmp_path, caplog):
+    source, mask = make_clip(tmp_path / "a.mp4", audio=None), tmp_path / "m.mkv"
+    masks = masks_for(24, (96, 80), range(24))
+    for number in covered:
+        masks[number][:] = True
+    config = RunConfig(method="ns", mask=str(make_mask_video(mask, masks)))
+    result = repair_video(Job(source, tmp_path / "b.mp4", "video", Path("a.mp4")), config, Stages(config))
+    assert f"the mask of {source} {said}: nothing is left to go by" in caplog.text
+    assert (result.frames_damaged, result.frames_filled) == (24, 24 - len(covered))
+
+
+@pytest.mark.parametrize(("method", "filled"), [("ns", 0), ("generator", 24)])
+def test_a_box_over_the_whole_video(method, filled, tmp_path, caplog):
+    source = make_clip(tmp_path / "a.mp4", audio=None)
+    result = run(source, tmp_path / "b.mp4", box=("0,0,96,80",), method=method)
+    assert caplog.text.count("covers all of it: nothing is left to go by") == 1
+    assert (result.frames_damaged, result.frames_filled) == (24, filled)
+
+
+def test_an_encoder_says_nothing_of_its_own(tmp_path):
+    """In a process of its own: what SVT-AV1 is to say it is told once."""
+    source = make_clip(tmp_path / "a.mp4", audio=None, frames=2)
+    done = subprocess.run([sys.executable, "-m", "faceinpaint_cli", "run", str(source), "-o", str(tmp_path / "b.mp4"),
+                           "--box", "9,9,9,9", "--method", "ns", "--codec", "av1"], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr
+
+
+def test_what_a_container_refuses_is_told_before_the_work(tmp_path):
+    """MXF knows a few rates."""
+    source = make_clip(tmp_path / "a.mp4", audio=None, rate=19)
+    done = []
+    with pytest.raises(OutputError, match=r"\.mxf cannot hold this video.*\.mkv, or another --codec") as caught:
+        run(source, tmp_path / "b.mxf", progress=lambda *of: done.append(of))
+    assert not done and "\n" not in str(caught.value) and "tmp" not in str(caught.value)
+    assert names(tmp_path) == {"a.mp4", "masks.mkv"}
+
+
+@pytest.mark.parametrize("marked", [[3], []])
+def test_mask_video_too_long_is_refused(marked, tmp_path):
+    """Also where it marks nothing in the frames that there are."""
+    source = make_clip(tmp_path / "a.mp4")
+    mask = make_mask_video(tmp_path / "m.mkv", masks_for(48, (96, 80), marked))
+    config = RunConfig(mask=str(mask), method="telea")
+    with pytest.raises(MaskError, match=r"m\.mkv has 48 frames, but .*a\.mp4 has 24"):
+        repair_video(Job(source, tmp_path / "b.mp4", "video", Path("a.mp4")), config, Stages(config))
+    assert names(tmp_path) == {"a.mp4", "m.mkv"}
 
 
 def test_mask_video_too_short_is_refused(tmp_path):

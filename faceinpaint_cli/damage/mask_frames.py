@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Generator
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +27,9 @@ MOST_GREY = 0.25
 class FrameMasks(Protocol):
     def at(self, index: int) -> np.ndarray:
         """HW bool of frame `index`, upright; MaskError where there is none."""
+
+    def left_over(self, count: int) -> int:
+        """How many there are after those of `count` frames."""
 
     def close(self) -> None: ...
 
@@ -50,15 +54,24 @@ def load_mask(path: Path) -> np.ndarray:
 def numbered_frames(folder: Path) -> list[tuple[int, Path]]:
     """The pictures of `folder` by number, if their names differ in nothing else (000001.png, frame-2.png);
     empty if they are anything but the frames of one video."""
-    found, prefixes = [], set()
+    series = _series(folder)
+    return sorted(next(iter(series.values()))) if len(series) == 1 and None not in series else []
+
+
+def stray_picture(folder: Path) -> Path | None:
+    """The one picture that keeps those of `folder` from being the frames of one video."""
+    series = sorted(_series(folder).values(), key=len)
+    return series[0][0][1] if len(series) == 2 and len(series[0]) == 1 < len(series[1]) else None
+
+
+def _series(folder: Path) -> dict[str | None, list[tuple[int, Path]]]:
+    """The pictures of `folder` with their numbers, by what stands before these; under None those without a number."""
+    series: dict[str | None, list[tuple[int, Path]]] = defaultdict(list)
     for path in folder.iterdir():
         if kind_of(path) == "image" and not path.name.startswith("."):
             name = re.fullmatch(r"(.*?)(\d+)", path.stem)
-            if name is None:
-                return []
-            prefixes.add(name.group(1))
-            found.append((int(name.group(2)), path))
-    return sorted(found) if len(prefixes) == 1 else []
+            series[name and name.group(1)].append((int(name.group(2)) if name else 0, path))
+    return series
 
 
 class NumberedMasks:
@@ -85,6 +98,9 @@ class NumberedMasks:
             raise _too_few(self._folder, len(self._paths), self._source, index + 1)
         return load_mask(self._paths[index])
 
+    def left_over(self, count: int) -> int:
+        return max(0, len(self._paths) - count)
+
     def close(self) -> None:
         """Nothing is held open."""
 
@@ -100,8 +116,7 @@ class MaskVideo:
 
     def at(self, index: int) -> np.ndarray:
         if index < self._next - 1:
-            self.close()
-            self._next, self._frames = 0, self._decode()
+            self._rewind()
         while self._next <= index:
             frame = next(self._frames, None)
             if frame is None:
@@ -113,8 +128,19 @@ class MaskVideo:
         assert self._last is not None
         return self._last
 
+    def left_over(self, count: int) -> int:
+        if self._next > count:
+            self._rewind()
+        more = max(0, self._next + sum(1 for _ in self._frames) - count)
+        self._rewind()
+        return more
+
     def close(self) -> None:
         self._frames.close()
+
+    def _rewind(self) -> None:
+        self.close()
+        self._next, self._frames = 0, self._decode()
 
     def _decode(self) -> Generator[av.VideoFrame, None, None]:
         try:

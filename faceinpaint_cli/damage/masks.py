@@ -81,7 +81,7 @@ class MaskSource:
         if self.colour is not None:
             mask |= self._of_colour(rgb)
         if self.alpha and alpha is not None:
-            mask |= alpha < np.iinfo(alpha.dtype).max // 2 + 1
+            mask |= _transparent(alpha)
         return self.grown(mask)
 
     def for_video(self, job: Job, width: int, height: int, frame_count: int | None = None,
@@ -96,6 +96,7 @@ class MaskSource:
         seen = (height, width) if turns % 2 else (width, height)
         fixed = self._boxes(*seen, job.input)
         frames: FrameMasks | None = None
+        found: Path | None = None
         fit: Callable[[np.ndarray], np.ndarray] = lambda mask: mask  # noqa: E731
         if self.path is not None:
             found = self._file_for(job)
@@ -109,7 +110,7 @@ class MaskSource:
         if isinstance(frames, NumberedMasks) and frame_count is not None:
             frames.require(frame_count)
         coded = np.rot90(fixed, -turns)
-        return VideoMask(self, np.ascontiguousarray(coded), frames, fit, turns)
+        return VideoMask(self, np.ascontiguousarray(coded), frames, found, fit, turns)
 
     def _file_for(self, job: Job) -> Path:
         """The mask of one input: a picture, a video, or a folder of numbered frames."""
@@ -127,13 +128,16 @@ class MaskSource:
         if matches:
             names = " and ".join(str(m) for m in matches[:2])
             raise MaskError(f"{job.input} has several masks, {names}; keep one")
+        stray: Path | None = None
         if job.kind == "video":
-            folder = self.path / job.relative.with_suffix("")
-            for candidate in (folder, self.path):
-                if candidate.is_dir() and mask_frames.numbered_frames(candidate):
-                    return candidate
+            folders = [f for f in (self.path / job.relative.with_suffix(""), self.path) if f.is_dir()]
+            for folder in folders:
+                if mask_frames.numbered_frames(folder):
+                    return folder
+            stray = next(filter(None, map(mask_frames.stray_picture, folders)), None)
         wanted = self.path / job.relative.with_suffix(".png")
-        raise MaskError(f"no mask for {job.input} in --mask {self.path}; expected a file such as {wanted}")
+        frames = f"; or take {stray} away, which is none of the numbered masks beside it" if stray else ""
+        raise MaskError(f"no mask for {job.input} in --mask {self.path}; expected a file such as {wanted}{frames}")
 
     @cached_property
     def _index(self) -> dict[str, list[Path]]:
@@ -189,18 +193,24 @@ class MaskSource:
 
 class VideoMask:
     """The masks of one video. `constant` is the mask of every frame (HW bool), or None where they differ;
-    `needs_rgb` says whether `at` must be given the frame. A context manager; not for several threads.
+    `needs_rgb` and `needs_alpha` say what of the frame `at` must be given. A context manager; not for several threads.
     """
 
-    def __init__(self, source: MaskSource, fixed: np.ndarray, frames: FrameMasks | None,
+    def __init__(self, source: MaskSource, fixed: np.ndarray, frames: FrameMasks | None, path: Path | None,
                  fit: Callable[[np.ndarray], np.ndarray], turns: int) -> None:
         self._source, self._frames, self._fit, self._turns = source, frames, fit, turns
-        self._fixed = fixed
+        self._fixed, self._path = fixed, path
         self.needs_rgb = source.colour is not None
-        self.constant = None if frames is not None or self.needs_rgb else source.grown(fixed)
+        self.needs_alpha = source.alpha
+        self.constant = None if frames is not None or self.needs_frame else source.grown(fixed)
 
-    def at(self, index: int, rgb: np.ndarray | None = None) -> np.ndarray:
-        """The mask (HW bool) of frame `index` as decoded (not turned), counted from 0 in display order.
+    @property
+    def needs_frame(self) -> bool:
+        return self.needs_rgb or self.needs_alpha
+
+    def at(self, index: int, rgb: np.ndarray | None = None, alpha: np.ndarray | None = None) -> np.ndarray:
+        """The mask (HW bool) of frame `index` as decoded (not turned), counted from 0 in display order. `alpha` (HW) is
+        None where the frame has none.
 
         Mask videos are decoded in step: cheapest asked for in rising order. Raises MaskError where the mask
         has no such frame.
@@ -214,7 +224,21 @@ class VideoMask:
             if rgb is None:
                 raise ValueError("a mask by colour needs the frame")
             mask = mask | self._source._of_colour(rgb)
+        if self.needs_alpha and alpha is not None:
+            mask = mask | _transparent(alpha)
         return self._source.grown(mask)
+
+    def require_as_many(self, count: int, source: Path, damaged: Callable[[], bool]) -> None:
+        """MaskError where there are masks for more than `count` frames: they were made for another video. If the source
+        is `damaged` (asked only then) frames may be missing, and it is a warning. Cheapest after the last frame was
+        asked for."""
+        more = 0 if self._frames is None else self._frames.left_over(count)
+        if not more:
+            return
+        said = f"mask {self._path} has {count + more} frames, but {source} has {count}"
+        if not damaged():
+            raise MaskError(f"{said}; give one for each frame, of the same rate")
+        log.warning("%s, which is damaged: the last %d are not used; see whether the others fit", said, more)
 
     def close(self) -> None:
         if self._frames is not None:
@@ -225,6 +249,10 @@ class VideoMask:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _transparent(alpha: np.ndarray) -> np.ndarray:
+    return alpha < np.iinfo(alpha.dtype).max // 2 + 1
 
 
 def _stem(relative: PurePath) -> str:

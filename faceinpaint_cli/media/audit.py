@@ -16,6 +16,7 @@ import numpy as np
 
 from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media import h264_nal, tolerant
+from faceinpaint_cli.media.fields import PROGRESSIVE, WORDS, FieldReader
 from faceinpaint_cli.media.planes import same_samples
 from faceinpaint_cli.media.smart_render import RenderPlan
 from faceinpaint_cli.media.video_index import (
@@ -57,9 +58,9 @@ def audit(source: VideoIndex, output: Path, plan: RenderPlan | None, written: Wr
           damaged: bool = False) -> Findings:
     """Compare `output` with what was to be written.
 
-    Looked at: the frames, their times, and that each decodes; that groups which were copied decode to the same
-    samples; that copied streams hold the same packets at the same times; picture size and aspect, colour tags,
-    rotation, chapters. Some containers shift all streams together, so that the first starts at zero: that one
+    Looked at: the frames, their times, their field order, and that each decodes; that groups which were copied decode
+    to the same samples; that copied streams hold the same packets at the same times; picture size and aspect, colour
+    tags, rotation, chapters. Some containers shift all streams together, so that the first starts at zero: that one
     shift is allowed, and reported. In a `damaged` source other streams may be damaged too, and be cut into packets
     in another way when they are read again: then that is a note and no problem.
     """
@@ -81,7 +82,7 @@ def audit(source: VideoIndex, output: Path, plan: RenderPlan | None, written: Wr
             video = nth_video(after, number)
             if not tolerance and video.time_base and video.time_base != source.time_base:
                 tolerance = video.time_base
-            shift = _compare_frames(source, output, after, video, plan, written, tolerance, found)
+            shift = _compare_frames(source, output, after, video, plan, written, tolerance, damaged, found)
     with open_video(source.path) as before, open_video(output) as after:
         _compare_packets(before, after, pairs, shift, tolerance, found, found.notes if damaged else found.problems)
     with open_video(source.path) as before, open_video(output) as after:
@@ -106,9 +107,11 @@ def _same_light(look: Look, frame: av.VideoFrame | None) -> bool:
 def require(found: Findings, output: Path) -> None:
     """Raise AuditError where an audit found anything wrong."""
     if found.problems:
+        remedy = "another --codec" if output.suffix == ".mkv" else "an --output that ends in .mkv"
+        if found.facts.get("render") == "smart":
+            remedy = f"--render full, or {remedy}"
         raise AuditError(f"{output.name}: the finished video is not what it should be: "
-                         f"{'; '.join(found.problems[:3])}; nothing was written; try --render full, or an --output "
-                         "that ends in .mkv")
+                         f"{'; '.join(found.problems[:3])}; nothing was written; try {remedy}")
 
 
 def _counterparts(before: av.container.InputContainer, after: av.container.InputContainer,
@@ -126,14 +129,15 @@ def _counterparts(before: av.container.InputContainer, after: av.container.Input
     for number in sorted(numbers):
         others = waiting.get(kind(before.streams[number]))
         if not others:
-            raise AuditError(f"{after.name}: stream {number} ({before.streams[number].type}) is missing; give an "
-                             "--output that ends in .mkv")
+            raise AuditError(f"the finished {Path(after.name).suffix} lacks stream {number} of the input "
+                             f"({before.streams[number].type}); give an --output that ends in .mkv")
         pairs[number] = others.pop(0)
     return pairs
 
 
 def _compare_frames(source: VideoIndex, output: Path, container: av.container.InputContainer, stream: av.VideoStream,
-                    plan: RenderPlan, written: Written, tolerance: Fraction, found: Findings) -> Fraction | None:
+                    plan: RenderPlan, written: Written, tolerance: Fraction, damaged: bool, found: Findings
+                    ) -> Fraction | None:
     """Returns by how many seconds the output starts later."""
     tolerant.configure(stream.codec_context, threads=True)
     own, theirs = DecodeLog(), DecodeLog()
@@ -144,7 +148,9 @@ def _compare_frames(source: VideoIndex, output: Path, container: av.container.In
         kept[slice(*span)] = True
     shift: Fraction | None = None
     places = iter(index_video(output).shown.tolist()) if container.format.name == "avi" else None
-    frames = late = different = 0
+    frames = late = different = marked = 0
+    fields_of = FieldReader()
+    turned: list[tuple[int, str, str]] = []
     for number, frame in zip_longest(written.frames, _decoded(container, stream, own)):
         frames += frame is not None
         if frame is None or number is None:
@@ -154,9 +160,16 @@ def _compare_frames(source: VideoIndex, output: Path, container: av.container.In
             away = time * (stream.time_base or Fraction(1)) - int(source.shown[number]) * source.time_base
             shift = away if shift is None else shift
             late += abs(away - shift) > tolerance
+        wanted, fields = written.fields.get(number, PROGRESSIVE), fields_of(frame)
         if kept[number]:
             _, original = next(originals, (None, None))
             different += original is None or not same_samples(original, frame)
+            wanted = fields if original is None else fields_of(original)
+        if wanted != fields:
+            if wanted == PROGRESSIVE and fields == written.marked:
+                marked += 1
+            else:
+                turned.append((number, fields, wanted))
     found.facts |= {"frames": frames, "frames_expected": len(written.frames), "frames_copied": int(kept.sum()),
                     "shift_seconds": float(shift or 0)}
     if frames != len(written.frames):
@@ -165,6 +178,15 @@ def _compare_frames(source: VideoIndex, output: Path, container: av.container.In
         found.problems.append(f"{late} frames at another time")
     if different:
         found.problems.append(f"{different} copied frames decode to other samples")
+    if marked:
+        found.notes.append(f"{marked} progressive frames are marked {WORDS[written.marked]}, as the others are")
+    if turned:
+        number, fields, wanted = turned[0]
+        # Where damage hides a picture of HEVC, whose fields are pictures of their own, those after it change places.
+        known = written.loses_fields or (source.codec == "hevc" and damaged)
+        (found.notes if known else found.problems).append(
+            f"the field order of {len(turned)} frames changes (frame {number} is {WORDS[fields]} instead of "
+            f"{WORDS[wanted]})")
     if own.errors > theirs.errors:
         found.problems.append(f"{own.errors} packets do not decode ({own.messages[0]})")
     return shift

@@ -13,6 +13,14 @@ from av.codec.context import Flags
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import InputError, OutputError, UsageError
+from faceinpaint_cli.media.fields import (
+    BY_STREAM,
+    INTERLACED_AS_A_WHOLE,
+    PROGRESSIVE,
+    TO_STREAM,
+    TOP_FIRST,
+    can_say_fields,
+)
 from faceinpaint_cli.media.planes import (
     FULL_RANGE,
     LIMITED_RANGE,
@@ -22,6 +30,7 @@ from faceinpaint_cli.media.planes import (
     is_rgb,
     takes_all_codes,
 )
+from faceinpaint_cli.media.quality import LEAST_LOSSY_CRF, quality
 from faceinpaint_cli.media.video_index import Look, VideoIndex, reason
 
 log = logging.getLogger(__name__)
@@ -37,16 +46,7 @@ ENCODERS = {
 """The encoder of each codec that can be written again."""
 SUBSTITUTES = ("libx264", "libvpx-vp9", "libvpx", "mpeg4", "mpeg2video", "wmv2")
 """For a source whose codec cannot be written: the first that the container takes."""
-VISUALLY_LOSSLESS = {"libx264": 15.0, "libx264rgb": 15.0, "libx265": 16.0, "libsvtav1": 18.0, "libvpx-vp9": 16.0,
-                     "libvpx": 6.0}
-"""Constant rate factors at which a repaired picture cannot be told from what was handed to the encoder."""
-QUANTISED = frozenset(("mpeg4", "mpeg1video", "mpeg2video", "mjpeg", "flv", "h263", "wmv1", "wmv2", "msmpeg4",
-                       "msmpeg4v2"))
-"""Encoders whose quality is a fixed quantiser, 1 (best) to 31; --crf sets it."""
-FINEST_QUANTISER = 2.0
 QUANTISER_STEP = 118  # FF_QP2LAMBDA
-PRESETS = {"libx264": "medium", "libx264rgb": "medium", "libx265": "medium", "libsvtav1": "8"}
-PRESET_OPTION = {"libvpx-vp9": "cpu-used", "libvpx": "cpu-used"}
 X264_PROFILES = {"Constrained Baseline": "baseline", "Baseline": "baseline", "Main": "main", "High": "high"}
 PRORES_PROFILES = {"Apple ProRes 422 Proxy": "proxy", "Apple ProRes 422 LT": "lt", "Apple ProRes 422": "standard",
                    "Apple ProRes 422 HQ": "hq", "Apple ProRes 4444": "4444", "Apple ProRes 4444 XQ": "4444xq"}
@@ -62,10 +62,14 @@ UNLISTED = ("yuv420p", "yuv422p", "yuv444p", "rgb24", "gray", "yuv420p10le", "yu
 """Pixel formats tried for encoders that say of none, as they take all: raw video."""
 MPEG_RATES = [Fraction(r) for r in (24, 25, 30, 50, 60)] + [Fraction(n * 1000, 1001) for n in (24, 30, 60)]
 """Rates that MPEG-1 and -2 headers can name (ISO/IEC 13818-2, table 6-4)."""
+IN_ORDER = frozenset(("avi", "mxf"))
+"""Containers that do not say when pictures are shown if they come in another order."""
 TRANSPORT_CODECS = frozenset(("mpeg1video", "mpeg2video", "mpeg4", "libx264", "libx265", "h264_nvenc", "hevc_nvenc"))
 """What MPEG program and transport streams carry so that others can play it."""
 OGG_CODECS = frozenset(("libvpx",))
 """What Ogg carries of what can be written; its muxer says so only when it is too late."""
+ASF_CODECS = frozenset(("wmv1", "wmv2", "msmpeg4", "msmpeg4v2"))
+"""What WMV files are read back from with the times that they were written with; its muxer takes more."""
 GBR = 0
 """AVColorSpace of pictures that are RGB."""
 FIXED_MATRIX = {"mjpeg": UNTAGGED, "vp8": UNTAGGED, "dnxhd": 1}
@@ -75,15 +79,14 @@ SAY_RANGE = frozenset(("h264", "hevc", "av1", "vp9", "dnxhd"))
 LIMITED_CODECS = frozenset(("vp8", "mpeg1video", "mpeg2video", "prores"))
 """Codecs whose decoders take limited range for granted, whatever a container says."""
 CONTAINERS_SAY_RANGE = frozenset(("matroska", "webm", "mp4", "ipod", "3gp", "3g2", "mxf"))
-INTERLACED = {2: "tff", 3: "bff", 4: "tff", 5: "bff"}
-"""AVFieldOrder to the field that is shown first."""
 
 
 @dataclass(frozen=True)
 class Encoder:
     """An encoder with its settings; `rate` is only a label, frames are numbered and timed by the writer. `colorspace`
     and `color_range` (AVColorSpace, AVColorRange) tag what it is given. Frames are worked on in `pixel_format`, and
-    given to it as `packing`, the same samples."""
+    given to it as `packing`, the same samples. `fields` is the field order that it writes (of `media.fields`),
+    `loses_fields` says that the source is interlaced and what is written cannot say so."""
 
     name: str
     codec: str
@@ -94,9 +97,19 @@ class Encoder:
     rate: Fraction
     options: dict[str, str] = field(default_factory=dict)
     quantiser: float | None = None
+    fields: str = PROGRESSIVE
+    loses_fields: bool = False
+
+    @property
+    def marks_all(self) -> bool:
+        """Whether a progressive frame among interlaced ones must be marked as they are: else it would be written with
+        its bottom field first."""
+        return self.fields != PROGRESSIVE and self.name in INTERLACED_AS_A_WHOLE
 
     def configure(self, context: av.VideoCodecContext, source: VideoIndex) -> None:
         """Set an encoder's context; before it is opened."""
+        if self.name == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # only errors; it writes to stderr past every log setting
         look = source.look
         context.width, context.height = source.width, source.height
         context.pix_fmt = self.packing
@@ -106,9 +119,11 @@ class Encoder:
             context.sample_aspect_ratio = look.aspect
         context.color_primaries, context.color_trc = look.color_primaries, look.color_trc
         context.colorspace, context.color_range = self.colorspace, self.color_range
-        if look.field_order in INTERLACED:
+        if look.field_order in BY_STREAM:
             context.field_order = look.field_order
-        if look.field_order in INTERLACED and self.name in ("libx264", "mpeg2video", "mpeg4"):
+        elif self.fields != PROGRESSIVE:
+            context.field_order = TO_STREAM[self.fields]
+        if self.marks_all:
             context.flags |= Flags.interlaced_dct | Flags.interlaced_me
         if self.quantiser is not None:
             context.qscale = True
@@ -126,8 +141,6 @@ class Encoder:
         self.configure(context, source)
         if global_header:
             context.flags |= Flags.global_header
-        if self.name == "libsvtav1":
-            os.environ.setdefault("SVT_LOG", "1")  # only errors; it writes to stderr past every log setting
         try:
             context.open()
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -170,14 +183,26 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
     pixel_format = _pixel_format(name, source)
     codec = av.codec.Codec(name, "w").canonical_name
     colorspace, color_range = _colours(codec, pixel_format, source, container_format)
-    options, quantiser = _quality(name, config)
+    options, quantiser = quality(name, config)
     same_codec = codec == source.codec
     if name == "libx264":
         profile = X264_PROFILES.get(source.look.profile or "")
         if same_codec and profile and pixel_format in ("yuv420p", "yuvj420p"):
-            options["profile"] = profile
-        if source.look.field_order in INTERLACED and options.get("profile") != "baseline":
-            options["x264-params"] = f"{INTERLACED[source.look.field_order]}=1"
+            if float(options["crf"]) >= LEAST_LOSSY_CRF:
+                options["profile"] = profile
+            else:
+                log.warning("%s: --crf %s is lossless, which the profile %s of the input does not know; not every "
+                            "player shows that of the output", source.path, options["crf"], source.look.profile)
+    keeps_fields = can_say_fields(name, source.codec, container_format)
+    if name == "libx264":  # of 4:2:0 it needs two rows of chroma for each field
+        least = 4 if av.VideoFormat(pixel_format, 16, 16).chroma_height(16) == 8 else 2
+        keeps_fields &= options.get("profile") != "baseline" and source.height % least == 0
+    loses_fields = source.look.fields != PROGRESSIVE and not keeps_fields
+    if loses_fields:
+        log.warning("%s: the video is interlaced, which the encoder %s cannot say here; players will take its pictures "
+                    "for progressive ones", source.path, name)
+    elif name == "libx265" and source.look.fields != PROGRESSIVE:
+        options["x265-params"] += ":interlace=" + ("tff" if source.look.fields == TOP_FIRST else "bff")
     if name in HDR_OPTIONS and (light := _light(name, source.look)):
         options[HDR_OPTIONS[name][0]] = ":".join(filter(None, (options.get(HDR_OPTIONS[name][0]), light)))
     elif source.look.mastering is not None or source.look.light is not None:
@@ -186,7 +211,7 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
         options["profile"] = DNXHR_PROFILES.get(source.look.profile or "") or DNXHR_PROFILES[pixel_format]
     if name == "prores_ks" and source.look.profile in PRORES_PROFILES:
         options["profile"] = PRORES_PROFILES[source.look.profile]
-    if container_format == "avi":  # it has no times of display, so pictures must come in their order
+    if container_format in IN_ORDER:
         options |= {"x265-params": "log-level=error:bframes=0"} if name == "libx265" else {"bf": "0"}
     rate = source.rate
     if name in ("mpeg1video", "mpeg2video"):
@@ -195,7 +220,8 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
         rate = rate.limit_denominator(1001)
     listed = av.codec.Codec(name, "w").video_formats
     packing = source.look.pixel_format if same_codec and not listed else pixel_format
-    return Encoder(name, codec, pixel_format, packing, colorspace, color_range, rate, options, quantiser)
+    return Encoder(name, codec, pixel_format, packing, colorspace, color_range, rate, options, quantiser,
+                   PROGRESSIVE if loses_fields else source.look.fields, loses_fields)
 
 
 def fits(encoder: str, container_format: str) -> bool:
@@ -204,6 +230,8 @@ def fits(encoder: str, container_format: str) -> bool:
         return encoder in TRANSPORT_CODECS
     if container_format in ("ogg", "ogv"):
         return encoder in OGG_CODECS
+    if container_format == "asf":
+        return encoder in ASF_CODECS
     with av.open(os.devnull, "w", format=container_format) as container:
         try:
             container.add_stream(encoder, rate=25)
@@ -217,33 +245,6 @@ def _exists(name: str) -> bool:
         return av.codec.Codec(name, "w").type == "video"
     except av.codec.codec.UnknownCodecError:
         return False
-
-
-def _quality(name: str, config: RunConfig) -> tuple[dict[str, str], float | None]:
-    options: dict[str, str] = {}
-    quantiser = None
-    if name in VISUALLY_LOSSLESS:
-        options["crf"] = f"{config.crf if config.crf is not None else VISUALLY_LOSSLESS[name]:g}"
-    elif name in QUANTISED:
-        quantiser = min(max(config.crf, 1.0), 31.0) if config.crf is not None else FINEST_QUANTISER
-    elif name.endswith("_nvenc"):
-        options["cq"] = f"{config.crf if config.crf is not None else 16:g}"
-    elif config.crf is not None:
-        log.warning("--crf means nothing to the encoder %s and is not used", name)
-    if config.preset is not None:
-        options[PRESET_OPTION.get(name, "preset")] = config.preset
-    elif name in PRESETS:
-        options["preset"] = PRESETS[name]
-    if name in ("libvpx-vp9", "libvpx"):
-        options |= {"deadline": "good", "b": "0" if name == "libvpx-vp9" else "100M"}
-        options.setdefault("cpu-used", "3")
-    if name == "libvpx":
-        options["auto-alt-ref"] = "0"  # its invisible packets would count as frames
-    if name == "libx265":
-        options["x265-params"] = "log-level=error"
-    if name == "ffv1":
-        options |= {"level": "3", "slicecrc": "1"}
-    return options, quantiser
 
 
 def _light(name: str, look: Look) -> str:

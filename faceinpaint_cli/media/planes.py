@@ -47,6 +47,19 @@ def depth(pixel_format: str) -> int:
     return max(c.bits for c in av.VideoFormat(pixel_format, 16, 16).components)
 
 
+def has_alpha(pixel_format: str) -> bool:
+    """Whether pictures of this format may be transparent, each by itself or by its palette."""
+    f = av.VideoFormat(pixel_format, 16, 16)
+    return f.has_palette or any(c.is_alpha for c in f.components)
+
+
+def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
+    """HW uint8, 0 = transparent; None where a frame has no alpha."""
+    if not has_alpha(frame.format.name):
+        return None
+    return frame.reformat(format="rgba", interpolation="POINT").to_ndarray()[..., 3]
+
+
 def is_rgb(pixel_format: str) -> bool:
     f = av.VideoFormat(pixel_format, 16, 16)
     return f.is_rgb or f.has_palette
@@ -75,6 +88,8 @@ SAID_WITH_A_FRAME = frozenset(("A53_CC", "AFD", "S12M_TIMECODE", "DYNAMIC_HDR_PL
 """What encoders write of what stands beside a frame: captions, the part to be shown, time code, tone curves."""
 GRID = 4
 """The coarsest chroma has one sample for 4 x 4 pixels (yuv410p)."""
+ROWS = 2 * GRID
+"""Of an interlaced picture one such sample stands for pixels of every second row."""
 
 
 class ToRgb:
@@ -85,7 +100,7 @@ class ToRgb:
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """HWC uint8 RGB, or uint16 (0-65535) where the frame is deeper than 8 bits."""
-        target = "rgb48le" if depth(frame.format.name) > 8 else "rgb24"
+        target = "rgb48le" if depth(frame.format.name) > 8 else "rgb24"  # interlaced pictures field by field
         matrix, full = matrix_of(frame), is_full_range(frame)
         height, width = frame.height, frame.width
         if width % GRID or height % GRID:
@@ -136,10 +151,7 @@ def copy_frame(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> av.
     """A frame of its own memory: the decoder still needs that of the one it gave. With `size` (width, height) only
     its upper left part."""
     width, height = size or (frame.width, frame.height)
-    if size is None and _says_something(frame):
-        copy = frame.reformat(format="gray").reformat(format=frame.format.name)  # the only way to take them along
-    else:
-        copy = av.VideoFrame(width, height, frame.format.name)
+    copy = _blank(frame, width, height, size is None and _says_something(frame))
     dtype = np.uint16 if _wide(frame) else np.uint8
     for i in range(len(frame.planes)):
         target = plane_array(copy, i, dtype)
@@ -150,6 +162,15 @@ def copy_frame(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> av.
     copy.colorspace, copy.color_range = frame.colorspace, frame.color_range
     copy.color_trc, copy.color_primaries = frame.color_trc, frame.color_primaries
     return copy
+
+
+def _blank(frame: av.VideoFrame, width: int, height: int, with_side_data: bool = False) -> av.VideoFrame:
+    """A frame of that format whose samples are still to be written, with the field order of `frame`: encoders go by
+    it."""
+    if not (with_side_data or frame.interlaced_frame):
+        return av.VideoFrame(width, height, frame.format.name)
+    between = "gray" if frame.format.name != "gray" else "yuv420p"  # the only way to take these along
+    return frame.reformat(width, height, between, interpolation="POINT").reformat(format=frame.format.name)
 
 
 def same_samples(a: av.VideoFrame, b: av.VideoFrame) -> bool:
@@ -175,7 +196,7 @@ def conform(frame: av.VideoFrame, pixel_format: str, colorspace: int, color_rang
 
 def _padded(frame: av.VideoFrame) -> av.VideoFrame:
     """The frame with its last row and column repeated to whole chroma blocks, where the library is exact."""
-    up = av.VideoFrame(frame.width + -frame.width % GRID, frame.height + -frame.height % GRID, frame.format.name)
+    up = _blank(frame, frame.width + -frame.width % GRID, frame.height + -frame.height % GRID)
     dtype = np.uint16 if _wide(frame) else np.uint8
     for i in range(len(frame.planes)):
         source, target = plane_array(frame, i, dtype), plane_array(up, i, dtype)
@@ -186,19 +207,22 @@ def _padded(frame: av.VideoFrame) -> av.VideoFrame:
     return up
 
 
-def paste(frame: av.VideoFrame, rgb: np.ndarray, mask: np.ndarray) -> av.VideoFrame:
+def paste(frame: av.VideoFrame, rgb: np.ndarray, mask: np.ndarray, opaque: bool = False) -> av.VideoFrame:
     """A copy of `frame` that shows `rgb` (HWC uint8 or uint16) where `mask` (HW bool) is true.
 
     A luma sample outside the mask stays as it is. A chroma sample that stands for several pixels is made anew
     where the mask touches one of them, from `rgb` over all of them (which outside the mask is the frame's own
-    picture), and stays as it is elsewhere. Alpha is not touched.
+    picture), and stays as it is elsewhere. The fields of an interlaced frame are each a picture of their own in this.
+    Alpha is not touched, but to be `opaque` where the mask is true.
     """
     result = copy_frame(frame)
+    if opaque:
+        _make_opaque(result, mask)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return result
-    top, left = rows[0] // GRID * GRID, columns[0] // GRID * GRID
-    box = (slice(top, rows[-1] // GRID * GRID + GRID), slice(left, columns[-1] // GRID * GRID + GRID))
+    top, left = rows[0] // ROWS * ROWS, columns[0] // GRID * GRID
+    box = (slice(top, rows[-1] // ROWS * ROWS + ROWS), slice(left, columns[-1] // GRID * GRID + GRID))
     pixels = rgb[box].astype(np.float32) / (65535 if rgb.dtype == np.uint16 else 255)
     inside = mask[box]
     if frame.format.name in PACKED_RGB:
@@ -212,10 +236,26 @@ def paste(frame: av.VideoFrame, rgb: np.ndarray, mask: np.ndarray) -> av.VideoFr
         across, down = -(-frame.width // plane.shape[1]), -(-frame.height // plane.shape[0])
         part = (slice(box[0].start // down, -(-min(box[0].stop, frame.height) // down)),
                 slice(box[1].start // across, -(-min(box[1].stop, frame.width) // across)))
-        touched = _blocks(inside, down, across).max((1, 3)) if down * across > 1 else inside
-        small = _blocks(values, down, across).mean((1, 3)) if down * across > 1 else values
-        plane[part][touched] = _quantised(small[touched], bits, dtype)
+        by_field = frame.interlaced_frame and down > 1
+        for lines in (slice(0, None, 2), slice(1, None, 2)) if by_field else (slice(None),):
+            target, touched, small = plane[part][lines], inside[lines], values[lines]
+            if down * across > 1:
+                touched = _blocks(touched, down, across).max((1, 3))[: len(target)]
+                small = _blocks(small, down, across).mean((1, 3))[: len(target)]
+            target[touched] = _quantised(small[touched], bits, dtype)
     return result
+
+
+def _make_opaque(frame: av.VideoFrame, mask: np.ndarray) -> None:
+    """Set the alpha of a frame that `paste` works on, where `mask` is true."""
+    alpha = next((c for c in frame.format.components if c.is_alpha), None)
+    if alpha is None:
+        return
+    if frame.format.name in PACKED_RGB:
+        at = ({0, 1, 2, 3} - set(PACKED_RGB[frame.format.name])).pop()
+        plane_array(frame, 0).reshape(frame.height, frame.width, 4)[..., at][mask] = 255
+    else:
+        plane_array(frame, alpha.plane, np.uint16 if _wide(frame) else np.uint8)[mask] = 2**alpha.bits - 1
 
 
 def _components(frame: av.VideoFrame, pixels: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 RECORD = struct.Struct("<q?I")  # frame number, is a key picture, size
 MANIFEST = "manifest.json"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,13 @@ class EncodedPacket:
 
 @dataclass
 class SegmentFacts:
-    """What a finished segment holds: frames [start, stop), those written, the reordering of its encoder in frames,
-    and whatever the pipeline counted."""
+    """What a finished segment holds: frames [start, stop), those written, the field order of each in the source (a
+    letter of `media.fields`), the reordering of its encoder in frames, and whatever the pipeline counted."""
 
     start: int
     stop: int
     frames: list[int] = field(default_factory=list)
+    fields: str = ""
     delay: int = 0
     counts: dict[str, Any] = field(default_factory=dict)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import h264_nal
+from faceinpaint_cli.media.fields import BY_STREAM, PROGRESSIVE, FieldReader
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ class Look:
     """What an encoder must be told so that pictures look as before; tags as the library numbers them.
 
     `mastering`: the screen that HDR was graded on, as SMPTE ST 2086 has it: x and y of red, green, blue and white,
-    least and greatest light in cd/m2. `light`: MaxCLL and MaxFALL (CTA-861), in cd/m2.
+    least and greatest light in cd/m2. `light`: MaxCLL and MaxFALL (CTA-861), in cd/m2. `field_order` is what the stream
+    says, `fields` what its first frame does, or else the stream: one of `media.fields`.
     """
 
     pixel_format: str
@@ -55,6 +57,7 @@ class Look:
     color_trc: int
     colorspace: int
     field_order: int
+    fields: str
     profile: str | None
     mastering: tuple[Fraction, ...] | None
     light: tuple[int, int] | None
@@ -165,6 +168,12 @@ def nth_video(container: av.container.InputContainer, number: int) -> av.VideoSt
     stream = container.streams[number]
     assert isinstance(stream, av.VideoStream)
     return stream
+
+
+def keeps_alpha_apart(stream: av.VideoStream) -> bool:
+    """Whether the transparency of a video is a stream of its own beside its pictures, as in WebM: decoders pass over
+    it."""
+    return {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
 
 
 def index_video(path: Path) -> VideoIndex:
@@ -299,12 +308,15 @@ def _groups(pts: np.ndarray, first: np.ndarray, frames: int) -> tuple[Group, ...
 
 def _look(stream: av.VideoStream, frame: av.VideoFrame | None) -> Look:
     context = stream.codec_context
+    fields = PROGRESSIVE if frame is None else FieldReader()(frame)
+    if fields == PROGRESSIVE:
+        fields = BY_STREAM.get(int(context.field_order), PROGRESSIVE)
     return Look(
         pixel_format=frame.format.name if frame is not None else context.pix_fmt or "",
         aspect=stream.sample_aspect_ratio, color_range=int(context.color_range),
         color_primaries=int(context.color_primaries), color_trc=int(context.color_trc),
-        colorspace=int(context.colorspace), field_order=int(context.field_order), profile=context.profile,
-        mastering=mastering_of(frame), light=light_of(frame),
+        colorspace=int(context.colorspace), field_order=int(context.field_order), fields=fields,
+        profile=context.profile, mastering=mastering_of(frame), light=light_of(frame),
     )
 
 

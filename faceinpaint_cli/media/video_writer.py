@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,13 +15,23 @@ import numpy as np
 
 from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media import video_packets
+from faceinpaint_cli.media.atomic import scratch_beside
+from faceinpaint_cli.media.carried import carries
 from faceinpaint_cli.media.encoders import Encoder
+from faceinpaint_cli.media.fields import PROGRESSIVE
 from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
-from faceinpaint_cli.media.mov_boxes import index_comes_first, sample_kinds
+from faceinpaint_cli.media.mov_boxes import sample_kinds
+from faceinpaint_cli.media.muxer_options import MOV_FAMILY, muxer_options, programs_of
 from faceinpaint_cli.media.segments import SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
-from faceinpaint_cli.media.ts_programs import Program, programs
-from faceinpaint_cli.media.video_index import VideoIndex, location, nth_video, open_video, reason
+from faceinpaint_cli.media.video_index import (
+    VideoIndex,
+    keeps_alpha_apart,
+    location,
+    nth_video,
+    open_video,
+    reason,
+)
 from faceinpaint_cli.media.video_reader import read_packets
 
 log = logging.getLogger(__name__)
@@ -28,25 +40,27 @@ OF_THE_CONTAINER = frozenset(("major_brand", "minor_version", "compatible_brands
 """Metadata that a muxer writes about itself, not about the content."""
 STATISTICS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "SOURCE_ID")
 """Matroska tags that describe the packets as they were."""
-LEAST_PID = 0x20
-"""Below it are the tables of the stream."""
 OFF_THE_RATE = 0.1
 """Frames by which a time may be away from those of the constant rate: where times are rounded they are."""
 GLOBAL_HEADER = 0x40  # AVFMT_GLOBALHEADER: parameter sets stand in the header of the file, not in the packets
 MATROSKA = frozenset(("matroska", "webm"))
-MOV_FAMILY = frozenset(("mp4", "mov", "ipod", "3gp", "3g2", "f4v", "psp", "ismv"))
 
 
 @dataclass
 class Written:
     """What went into an output: `frames` are the numbers of the source's frames in it, in order of display;
     `copied` the numbers of the source's other streams in it; `left_out` says which could not be carried, and why;
-    `tags` are those of the video that are not the source's."""
+    `tags` are those of the video that are not the source's. `fields` is the field order (of `media.fields`) of frames
+    that were encoded and are not progressive, `marked` that in which progressive ones are written if not as such, and
+    `loses_fields` says that what is written cannot say it."""
 
     frames: list[int] = field(default_factory=list)
     copied: list[int] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     tags: dict[str, int] = field(default_factory=dict)
+    fields: dict[int, str] = field(default_factory=dict)
+    marked: str = PROGRESSIVE
+    loses_fields: bool = False
 
 
 def container_format(path: Path) -> str:
@@ -71,31 +85,59 @@ def write_video(source: VideoIndex, target: Path, format_name: str, plan: Render
     """
     try:
         with (open_video(source.path) as incoming,
-              av.open(location(target), "w", format_name, _muxer_options(source, incoming, format_name)) as out):
+              av.open(location(target), "w", format_name, muxer_options(source, incoming, format_name)) as out):
             written = _Assembly(source, incoming, out, plan, encoder, store).write()
         if _says_aspect_apart(source, format_name):
             write_aspect(target, (source.width, source.height), source.look.aspect or Fraction(1))
         return written
     except (av.FFmpegError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno and error.errno > 0:
+        # muxers say EPERM of what they do not take; the file is there and open
+        if isinstance(error, OSError) and error.errno and error.errno > 0 and error.errno != errno.EPERM:
             raise
-        raise OutputError(f"{target.suffix} cannot hold this video ({reason(error)}); give an --output that ends in "
-                          ".mkv, or another --codec") from error
+        raise _refused(target, error) from error
+
+
+def require_container(source: VideoIndex, output: Path, format_name: str, plan: RenderPlan, encoder: Encoder) -> None:
+    """OutputError, before any picture is encoded, where the container would refuse what `write_video` puts into it."""
+    with scratch_beside(output, output.suffix) as scratch, open_video(source.path) as incoming:
+        out = av.open(location(scratch), "w", format_name, muxer_options(source, incoming, format_name))
+        try:
+            _Assembly(source, incoming, out, plan, encoder, None, quiet=True).begin()
+        except (av.FFmpegError, ValueError) as error:
+            encoder.open(source, global_header=False)  # if it is the encoder, that says why
+            raise _refused(output, error) from error
+        finally:
+            with suppress(av.FFmpegError, ValueError, OSError):  # it has a start but no packets
+                out.close()
+
+
+def _refused(target: Path, error: Exception) -> OutputError:
+    why = "its muxer does not take it" if isinstance(error, PermissionError) else reason(error)
+    return OutputError(f"{target.suffix} cannot hold this video with what is beside it ({why}); give an --output that "
+                       "ends in .mkv, or another --codec")
 
 
 class _Assembly:
     def __init__(self, source: VideoIndex, incoming: av.container.InputContainer, out: av.container.OutputContainer,
-                 plan: RenderPlan | None, encoder: Encoder | None, store: SegmentStore | None) -> None:
+                 plan: RenderPlan | None, encoder: Encoder | None, store: SegmentStore | None,
+                 quiet: bool = False) -> None:
+        self.quiet = quiet
         self.source, self.incoming, self.out = source, incoming, out
         self.plan, self.encoder, self.store = plan, encoder, store
         self.written = Written()
         self.video_in = nth_video(incoming, source.stream)
         self.kinds = sample_kinds(source.path) if "mov" in source.format else {}
-        self.programs = _programs(source, out.format.name)
-        self.has_alpha = {k.lower(): v for k, v in self.video_in.metadata.items()}.get("alpha_mode") == "1"
+        self.programs = programs_of(source, out.format.name)
+        self.has_alpha = keeps_alpha_apart(self.video_in)
         self.keeps_alpha = self.has_alpha and out.format.name in MATROSKA and (
             plan is None or encoder is None or encoder.codec == source.codec)
         self.joiner = Joiner(source.codec, self.video_in.codec_context.extradata)
+
+    def begin(self) -> None:
+        """Everything before the first packet."""
+        self._copy_container_facts()
+        self._add_streams()
+        self.out.start_encoding()
 
     def write(self) -> Written:
         self._copy_container_facts()
@@ -106,6 +148,12 @@ class _Assembly:
             self._mux(ready, outputs[packet.stream_index])
         self._mux(feed(None), outputs[self.source.stream])
         self.written.frames = video_packets.written_frames(self.source, self.plan, self.store)
+        if self.encoder is not None and self.store is not None:
+            self.written.fields = {number: order for facts in self.store.facts.values()
+                                   for number, order in zip(facts.frames, facts.fields, strict=True)
+                                   if order != PROGRESSIVE}
+            self.written.marked = self.encoder.fields if self.encoder.marks_all else PROGRESSIVE
+            self.written.loses_fields = self.encoder.loses_fields
         return self.written
 
     def _mux(self, packets: Iterable[av.Packet], stream: av.stream.Stream) -> None:
@@ -188,11 +236,11 @@ class _Assembly:
         return stream
 
     def _time_base(self) -> Fraction:
-        """That of the source; in AVI, which counts frames, that of the rate where all times are at it (with a finer one
-        there would be hundreds of frames a second, most of them empty)."""
+        """That of the source; in AVI and Ogg, which count frames, that of the rate where all times are at it (with a
+        finer one there would be hundreds of frames a second, most of them empty)."""
         source = self.source
         places = (source.shown - source.shown[0]) * float(source.time_base * source.rate)
-        if self.out.format.name == "avi" and np.abs(places - np.rint(places)).max() < OFF_THE_RATE:
+        if self.out.format.name in ("avi", "ogg", "ogv") and np.abs(places - np.rint(places)).max() < OFF_THE_RATE:
             return 1 / source.rate
         return source.time_base
 
@@ -210,6 +258,9 @@ class _Assembly:
         if is_cover(stream) and self.out.format.name == "mov":
             self._leave_out(what, "mov has no cover pictures")
             return None
+        if self.out.format.name not in self.source.format.split(",") and not carries(self.out.format.name, stream):
+            self._leave_out(what, f"{self.out.format.name} cannot carry it")
+            return None
         try:
             added = self.out.add_stream_from_template(stream, opaque=True)
         except (ValueError, av.FFmpegError) as error:
@@ -219,7 +270,8 @@ class _Assembly:
         return added
 
     def _leave_out(self, what: str, why: str) -> None:
-        log.warning("%s: %s is not carried over: %s", self.source.path, what, why)
+        if not self.quiet:
+            log.warning("%s: %s is not carried over: %s", self.source.path, what, why)
         self.written.left_out.append(f"{what}: {why}")
 
     def _attach(self, stream: av.stream.Stream, kind: str, data: bytes) -> None:
@@ -247,37 +299,6 @@ def _only_packet(path: Path, number: int) -> bytes:
         return bytes(next(read_packets(container, container.streams[number])))
 
 
-def _programs(source: VideoIndex, format_name: str) -> list[Program]:
-    """Those of a transport stream that is written as one."""
-    return programs(source.path) if source.format == format_name == "mpegts" else []
-
-
 def _says_aspect_apart(source: VideoIndex, format_name: str) -> bool:
     """Whether the aspect of pixels must be put into the header that the muxer wrote."""
     return format_name in MATROSKA and (source.look.aspect or 1) != 1
-
-
-def _muxer_options(source: VideoIndex, incoming: av.container.InputContainer, format_name: str) -> dict[str, str]:
-    options = {}
-    flags = []
-    if format_name in MOV_FAMILY:
-        if source.time_base.numerator == 1:
-            options["video_track_timescale"] = str(source.time_base.denominator)
-        if incoming.streams.audio:  # what is shown of each track is said in this unit, sound to the sample
-            options["movie_timescale"] = str(max(s.rate for s in incoming.streams.audio))
-        if index_comes_first(source.path):
-            flags.append("faststart")
-        if any(key.startswith("com.") for key in incoming.metadata):  # maker, model and place of a phone, say
-            flags.append("use_metadata_tags")
-        if flags:
-            options["movflags"] = "+".join(flags)
-    elif format_name == "mpegts":
-        options["mpegts_copyts"] = "1"
-        found = _programs(source, format_name)
-        if len(found) == 1:
-            options |= {"mpegts_service_id": str(found[0].number),
-                        "mpegts_pmt_start_pid": str(max(found[0].map_pid, LEAST_PID)),
-                        "mpegts_transport_stream_id": str(max(found[0].stream_id, 1))}
-    elif format_name == "avi":  # for the start of sound before zero pictures would be moved, by part of a frame
-        options["avoid_negative_ts"] = "disabled"
-    return options

@@ -161,7 +161,8 @@ def _finish(item: Loaded, repaired: Repaired | None, config: RunConfig, stages: 
     except Exception as error:
         return replace(result, error=describe(error))
     seconds = item.seconds + perf_counter() - start
-    return replace(result, status="done", frames=1, frames_damaged=int(damaged), frames_filled=int(damaged),
+    filled = damaged and stages.can_fill(repaired.mask)
+    return replace(result, status="done", frames=1, frames_damaged=int(damaged), frames_filled=int(filled),
                    faces=len(repaired.faces), mask_fraction=round(float(repaired.mask.mean()), 6),
                    method=config.method if damaged else "copy", seconds=round(seconds, 4),
                    fps=round(1 / seconds, 3))

@@ -13,6 +13,11 @@ from typing import Any, TypeVar
 A = TypeVar("A")
 B = TypeVar("B")
 
+QUEUE = 4
+"""Frames that wait between two threads."""
+DECODER_PATIENCE = 300.0
+"""Seconds without any frame after which a decoder is taken to hang."""
+
 
 def ordered_map(function: Callable[[A], B], items: Iterable[A], workers: int = 2, ahead: int = 4) -> Iterator[B]:
     """`map(function, items)` in order, on `workers` threads, with at most `ahead` results waiting.

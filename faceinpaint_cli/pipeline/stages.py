@@ -79,6 +79,11 @@ class Stages:
 
         return locate_damage(images, [[face.box for face in faces] for faces in self.detector.detect(images)])
 
+    def can_fill(self, mask: np.ndarray) -> bool:
+        """Whether the method fills a hole (HW bool) that leaves nothing of the picture: only the generator draws from
+        nothing, classical fills give the picture back."""
+        return self.config.method == "generator" or not mask.all()
+
     @property
     def needs_faces(self) -> bool:
         """Only the generator works on faces; classical fills need none."""

@@ -21,14 +21,21 @@ from faceinpaint_cli.errors import FaceInpaintError, InputError, OutputError, de
 from faceinpaint_cli.media.atomic import atomic_path, scratch_beside
 from faceinpaint_cli.media.audit import Findings, audit, require
 from faceinpaint_cli.media.encoders import Encoder, choose_encoder
-from faceinpaint_cli.media.planes import ToRgb, conform
+from faceinpaint_cli.media.fields import FieldMarker, FieldReader
+from faceinpaint_cli.media.planes import ToRgb, alpha_of, conform
 from faceinpaint_cli.media.segments import EncodedPacket, SegmentFacts, SegmentStore
 from faceinpaint_cli.media.smart_render import RenderPlan, plan_render, smart_encoder
 from faceinpaint_cli.media.video_index import VideoIndex, index_video, require_order
 from faceinpaint_cli.media.video_reader import DecodeLog, Span, read_frames
-from faceinpaint_cli.media.video_writer import container_format, wants_global_header, write_video
-from faceinpaint_cli.pipeline.overlap import ahead
+from faceinpaint_cli.media.video_writer import (
+    container_format,
+    require_container,
+    wants_global_header,
+    write_video,
+)
+from faceinpaint_cli.pipeline.overlap import DECODER_PATIENCE, QUEUE, ahead
 from faceinpaint_cli.pipeline.stages import Stages, spread
+from faceinpaint_cli.pipeline.video_masks import check_alpha, masked_frames
 from faceinpaint_cli.types import Job, JobResult
 
 if TYPE_CHECKING:
@@ -42,10 +49,6 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, "int | None"], None]
 """Told the number of frames done and, where known, of all that are to be done."""
 
-QUEUE = 4
-"""Frames that wait between two threads."""
-DECODER_PATIENCE = 300.0
-"""Seconds without any frame after which a decoder is taken to hang."""
 SHOWN = 6
 """Frames of a video in the HTML report."""
 
@@ -78,9 +81,12 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
         result = JobResult(str(job.input), str(job.output), "video", "done", method="copy", frames=source.frames)
         masks = None
         if config.has_mask_source:
+            check_alpha(source, config)
             masks = stack.enter_context(
                 stages.masks.for_video(job, source.width, source.height, source.frames, source.rotation))
-        masked = _masked_frames(source, masks)
+        masked = masked_frames(source, masks, job)
+        if masks is not None:
+            masks.require_as_many(source.frames, job.input, lambda: (diagnosis or diagnose(job.input)).damaged)
         if masked.any() or (mended is not None and not helpless):
             require_order(source)
             repair = _Repair(job, config, stages, source, masks, masked, mended, progress)
@@ -131,21 +137,6 @@ def _damage_report(diagnosis: Diagnosis, wrong: Sequence[WrongBits], mended: Men
     return {**report, **diagnosis.to_dict(), "mended": [*bits, *report["mended"]]}
 
 
-def _masked_frames(source: VideoIndex, masks: VideoMask | None) -> np.ndarray:
-    """For each frame of the source, bool: whether its mask marks anything. Decodes only for masks by colour."""
-    if masks is None:
-        return np.zeros(source.frames, bool)
-    if masks.constant is not None:
-        return np.full(source.frames, masks.constant.any())
-    if not masks.needs_rgb:
-        return np.array([masks.at(number).any() for number in range(source.frames)])
-    damaged = np.zeros(source.frames, bool)
-    to_rgb = ToRgb()
-    for number, frame in ahead(read_frames(source, [(0, source.frames)], DecodeLog()), QUEUE, DECODER_PATIENCE):
-        damaged[number] = masks.at(number, to_rgb(frame)).any()
-    return damaged
-
-
 def _copy(job: Job, source: VideoIndex) -> Findings:
     """Nothing is to be filled: the same file, or in another container the same packets."""
     with atomic_path(job.output) as temporary:
@@ -180,6 +171,7 @@ class _Repair:
         """Smart if it can be and is wished, and in full where that does not pass its audit."""
         changed = [bool(self.touched[slice(*group.frames)].any()) for group in self.source.groups]
         plan = plan_render(self.source, changed, self.encoder, self.format, self.config.render == "smart")
+        require_container(self.source, self.job.output, self.format, plan, self.encoder)
         if plan.smart:
             try:
                 return self._written(plan, smart_encoder(self.encoder, self.source), global_header=False)
@@ -264,18 +256,20 @@ class _Repair:
     def _masked(self, frames: Iterator[tuple[int, av.VideoFrame]], encoder: Encoder) -> Iterator[Picture]:
         from faceinpaint_cli.pipeline.video_fill import Picture
 
-        to_rgb = ToRgb()
+        to_rgb, fields_of = ToRgb(), FieldReader()
         width, height = self.source.display_size
         nothing = np.zeros((height, width), bool)
         for number, frame in frames:
+            fields = fields_of(frame)
+            alpha = alpha_of(frame) if self.masks is not None and self.masks.needs_alpha else None
             frame = conform(frame, encoder.pixel_format, encoder.colorspace, encoder.color_range)
             if self.masks is None:
-                yield Picture(number, frame, nothing)
+                yield Picture(number, frame, nothing, fields=fields)
                 continue
             rgb = to_rgb(frame) if self.masks.needs_rgb or self.masked[number] or self.needs_faces else None
-            mask = self.masks.at(number, rgb)
+            mask = self.masks.at(number, rgb, alpha)
             yield Picture(number, frame, np.rot90(mask, self.turns),
-                          None if rgb is None else np.ascontiguousarray(np.rot90(rgb, self.turns)))
+                          None if rgb is None else np.ascontiguousarray(np.rot90(rgb, self.turns)), fields=fields)
 
     def _key(self, plan: RenderPlan, encoder: Encoder) -> dict[str, Any]:
         """What the segments depend on: the input, the files of mask and model, the settings, the encoder."""
@@ -296,6 +290,7 @@ def _encode(pictures: Iterable[Picture], encoder: Encoder, source: VideoIndex, g
     """
     context: av.VideoCodecContext | None = None
     order: list[int] = []
+    mark = FieldMarker(encoder.fields) if encoder.marks_all else None
 
     def packets(frame: av.VideoFrame | None) -> Iterator[EncodedPacket]:
         assert context is not None
@@ -304,15 +299,19 @@ def _encode(pictures: Iterable[Picture], encoder: Encoder, source: VideoIndex, g
             order.append(packet.pts)
             yield EncodedPacket(facts.frames[packet.pts], packet.is_keyframe, bytes(packet))
 
-    counts: dict[str, Any] = {"damaged": 0, "mask": 0.0, "faces": 0, "tracks": []}
+    counts: dict[str, Any] = {"damaged": 0, "filled": 0, "mask": 0.0, "faces": 0, "tracks": []}
     for picture in pictures:
         if context is None:
             context = encoder.open(source, global_header)
         frame = conform(picture.frame, encoder.packing, encoder.colorspace, encoder.color_range)
+        if mark is not None:
+            frame = mark(frame)
         frame.pts, frame.time_base, frame.pict_type = len(facts.frames), context.time_base, 0
         facts.frames.append(picture.number)
+        facts.fields += picture.fields
         if picture.mask.any():
             counts["damaged"] += 1
+            counts["filled"] += picture.filled
             counts["mask"] += float(picture.mask.mean())
             counts["faces"] = max(counts["faces"], len(picture.faces))
             counts["tracks"] = sorted({*counts["tracks"], *(f.track for f in picture.faces if f.track is not None)})
@@ -325,8 +324,8 @@ def _encode(pictures: Iterable[Picture], encoder: Encoder, source: VideoIndex, g
 
 def _totals(store: SegmentStore, frames: int) -> dict[str, Any]:
     counts = [facts.counts for facts in store.facts.values()]
-    damaged = sum(c["damaged"] for c in counts)
-    return {"frames": frames, "frames_damaged": damaged, "frames_filled": damaged,
+    damaged, filled = (sum(c[name] for c in counts) for name in ("damaged", "filled"))
+    return {"frames": frames, "frames_damaged": damaged, "frames_filled": filled,
             "faces": max(c["faces"] for c in counts), "tracks": len({t for c in counts for t in c["tracks"]}),
             "mask_fraction": round(sum(c["mask"] for c in counts) / max(1, frames), 6)}
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from faceinpaint_cli.fill.filler import FillItem
 from faceinpaint_cli.fill.propagation import Carried, Window, reach, steadied
+from faceinpaint_cli.media.fields import PROGRESSIVE
 from faceinpaint_cli.media.planes import eight_bit, paste
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.types import Face, Job
@@ -23,7 +24,8 @@ BATCH_PIXELS = 24_000_000
 @dataclass
 class Picture:
     """A frame on its way: `image` (RGB, HWC uint8 or uint16) and `mask` (HW bool) are upright, as it is seen;
-    `image` is None where nothing needs it. `carried`: what the frames around it show of what is masked."""
+    `image` is None where nothing needs it. `carried`: what the frames around it show of what is masked. `fields`: the
+    field order of the frame in the source. `filled`: whether it has been filled."""
 
     number: int
     frame: av.VideoFrame
@@ -31,6 +33,8 @@ class Picture:
     image: np.ndarray | None = None
     faces: Sequence[Face] = ()
     carried: Carried | None = None
+    fields: str = PROGRESSIVE
+    filled: bool = False
 
 
 class VideoFill:
@@ -64,9 +68,11 @@ class VideoFill:
 
     def _put_in(self, picture: Picture, filled: np.ndarray) -> None:
         assert picture.image is not None
+        picture.filled = self._stages.can_fill(picture.mask)
         if self._stages.show and picture.number in self._shown:
             self._stages.show.add(self._job, picture.number, eight_bit(picture.image), picture.mask, eight_bit(filled))
-        picture.frame = paste(picture.frame, np.rot90(filled, -self._turns), np.rot90(picture.mask, -self._turns))
+        picture.frame = paste(picture.frame, np.rot90(filled, -self._turns), np.rot90(picture.mask, -self._turns),
+                              opaque=self._stages.config.mask_alpha)
 
 
 def _item(picture: Picture) -> FillItem:

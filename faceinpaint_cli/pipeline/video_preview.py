@@ -12,7 +12,7 @@ import numpy as np
 
 from faceinpaint_cli.damage.masks import VideoMask
 from faceinpaint_cli.media.atomic import atomic_path
-from faceinpaint_cli.media.planes import ToRgb, eight_bit
+from faceinpaint_cli.media.planes import ToRgb, alpha_of, eight_bit
 from faceinpaint_cli.media.video_index import VideoIndex, index_video, location
 from faceinpaint_cli.media.video_reader import DecodeLog, Span, read_frames
 from faceinpaint_cli.pipeline.image import side_by_side
@@ -68,7 +68,7 @@ def triples(source: VideoIndex, repaired: VideoIndex, masks: VideoMask | None,
             if abs(after[1] - time) * source.rate < Fraction(1, 2):
                 before, repaired_rgb = to_rgb[0](frame), eight_bit(to_rgb[1](after[2]))
                 if masks is not None:
-                    mask = masks.at(number, before)
+                    mask = masks.at(number, before, alpha_of(frame) if masks.needs_alpha else None)
                 else:
                     mask = cv2.absdiff(eight_bit(before), repaired_rgb).max(2) > CHANGED
                 yield (number, np.rot90(eight_bit(before), turns), np.rot90(mask, turns),

@@ -1,0 +1,45 @@
+"""What muxers are told so that a file is packed as its source was."""
+
+from __future__ import annotations
+
+import av
+
+from faceinpaint_cli.media.mov_boxes import index_comes_first
+from faceinpaint_cli.media.ts_programs import Program, programs
+from faceinpaint_cli.media.video_index import VideoIndex
+
+LEAST_PID = 0x20
+"""Below it are the tables of the stream."""
+MOV_FAMILY = frozenset(("mp4", "mov", "ipod", "3gp", "3g2", "f4v", "psp", "ismv"))
+
+
+def programs_of(source: VideoIndex, format_name: str) -> list[Program]:
+    """Those of a transport stream that is written as one."""
+    return programs(source.path) if source.format == format_name == "mpegts" else []
+
+
+def muxer_options(source: VideoIndex, incoming: av.container.InputContainer, format_name: str) -> dict[str, str]:
+    """What a muxer is told before the streams of `source` go into it."""
+    options = {}
+    flags = []
+    if format_name in MOV_FAMILY:
+        if source.time_base.numerator == 1:
+            options["video_track_timescale"] = str(source.time_base.denominator)
+        if incoming.streams.audio:  # what is shown of each track is said in this unit, sound to the sample
+            options["movie_timescale"] = str(max(s.rate for s in incoming.streams.audio))
+        if index_comes_first(source.path):
+            flags.append("faststart")
+        if any(key.startswith("com.") for key in incoming.metadata):  # maker, model and place of a phone, say
+            flags.append("use_metadata_tags")
+        if flags:
+            options["movflags"] = "+".join(flags)
+    elif format_name == "mpegts":
+        options["mpegts_copyts"] = "1"
+        found = programs_of(source, format_name)
+        if len(found) == 1:
+            options |= {"mpegts_service_id": str(found[0].number),
+                        "mpegts_pmt_start_pid": str(max(found[0].map_pid, LEAST_PID)),
+                        "mpegts_transport_stream_id": str(max(found[0].stream_id, 1))}
+    elif format_name == "avi":  # for the start of sound before zero pictures would be moved, by part of a frame
+        options["avoid_negative_ts"] = "disabled"
+    return options
