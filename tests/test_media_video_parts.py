@@ -114,6 +114,14 @@ def test_crf_and_preset_reach_the_encoder(tmp_path):
     assert fits("ffv1", "matroska") and not fits("ffv1", "webm") and not fits("ffv1", "mpegts")
 
 
+def test_what_hevc_is_told_of_the_source_is_told_in_order_too(tmp_path):
+    said = "log-level=error:interlace=bff"
+    index = index_video(make_clip(tmp_path / "a.mkv", size=(96, 80), codec="libx265", audio=None, frames=4,
+                                  options={"x265-params": f"{said}:bframes=0"}))
+    chosen = choose_encoder(RunConfig(), index, "mxf", tmp_path / "b.mxf")
+    assert chosen.options["x265-params"] == f"{said}:bframes=0"
+
+
 @pytest.mark.parametrize("codec", ["mpeg4", "ffv1", "prores", "mjpeg"])
 def test_a_preset_that_means_nothing_is_told(codec, tmp_path, caplog):
     index = index_video(make_clip(tmp_path / "a.mp4", frames=2, audio=None))

@@ -674,6 +674,25 @@ def test_resume_with_other_settings_starts_anew(tmp_path, monkeypatch):
     assert steps == list(range(1, 25))
 
 
+def test_resume_with_a_model_file_that_changed_starts_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr("faceinpaint_cli.media.smart_render.SEGMENT_FRAMES", 8)
+    source, output, model = make_clip(tmp_path / "a.mp4", audio=None), tmp_path / "out.mp4", tmp_path / "m.safetensors"
+    settings = {"resume": True, "box": ("20,20,30,30",), "model": str(model)}
+    for content, first in ((b"one", 1), (b"one", 17), (b"another", 1)):
+        if not model.exists() or model.read_bytes() != content:
+            model.write_bytes(content)
+        steps: list[int] = []
+
+        def progress(done, total, steps=steps):
+            steps.append(done)
+            if done >= 19:
+                raise Stop
+
+        with pytest.raises(Stop):
+            run(source, output, progress=progress, **settings)
+        assert steps[0] == first
+
+
 def test_failure_without_resume_leaves_nothing(tmp_path):
     source, output = make_clip(tmp_path / "a.mp4"), tmp_path / "out" / "o.mp4"
     output.parent.mkdir()

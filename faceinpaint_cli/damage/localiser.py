@@ -104,6 +104,9 @@ def sure_regions(soft: np.ndarray) -> np.ndarray:
         if len(inside) >= LARGE * soft.size and core.sum() >= THICK * len(inside):
             keep[index] &= likely[core].mean() >= SURE_INSIDE
     keep[0] = False
-    likely = (keep[labels] & (soft > LIKELY)).astype(np.uint8)
-    near = cv2.dilate(likely, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)) > 0
-    return np.where(keep[labels] & near, soft, 0).astype(np.float32)
+    if not keep.any():
+        return np.zeros_like(soft, np.float32)
+    kept = keep[labels]
+    around = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
+    near = cv2.dilate((kept & (soft > LIKELY)).astype(np.uint8), around) > 0
+    return np.where(kept & near, soft, 0).astype(np.float32)

@@ -212,7 +212,10 @@ def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str,
     if name == "prores_ks" and source.look.profile in PRORES_PROFILES:
         options["profile"] = PRORES_PROFILES[source.look.profile]
     if container_format in IN_ORDER:
-        options |= {"x265-params": "log-level=error:bframes=0"} if name == "libx265" else {"bf": "0"}
+        if name == "libx265":
+            options["x265-params"] += ":bframes=0"
+        else:
+            options["bf"] = "0"
     rate = source.rate
     if name in ("mpeg1video", "mpeg2video"):
         rate = min(MPEG_RATES, key=lambda r: abs(r - source.rate))

@@ -275,9 +275,8 @@ class _Repair:
         """What the segments depend on: the input, the files of mask and model, the settings, the encoder."""
         apart = {f.name for f in fields(RunConfig) if f.metadata["group"] == "Bulk"} | {"device", "batch_size"}
         settings = {k: v for k, v in self.config.to_dict().items() if k not in apart}
-        mask, model = Path(self.config.mask) if self.config.mask else None, Path(self.config.model)
-        return {"input": _stamp(self.job.input), "mask": _stamp(mask) if mask else None, "settings": settings,
-                "model": _stamp(model) if model.is_file() else self.config.model,
+        named = [Path(name) for name in (self.config.mask, self.config.model) if name]
+        return {"files": [_stamp(path) for path in (self.job.input, *named) if path.exists()], "settings": settings,
                 "encoder": repr(encoder), "smart": plan.smart, "mended": self.mended is not None,
                 "segments": [list(s) for s in plan.segments]}
 
