@@ -72,7 +72,7 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
             path, wrong = stack.enter_context(bits_set_right(job, diagnosis))
             left = diagnose(path) if wrong else diagnosis
             if left.damaged:
-                mended = MendedFrames.of(index_video(path), left)
+                mended = MendedFrames.of(index_video(path), left, stages)
         source = index_video(path) if mended is None else mended.source
         if mended is not None and mended.why_not:
             log.warning("%s is damaged, but its pictures cannot be mended (%s); they stay as the decoder conceals them",

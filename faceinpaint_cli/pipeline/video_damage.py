@@ -29,11 +29,13 @@ from faceinpaint_cli.media.video_reader import (
     read_packets,
 )
 from faceinpaint_cli.pipeline.course import ANOTHER_SCENE
+from faceinpaint_cli.pipeline.drawn import Drawing
 from faceinpaint_cli.pipeline.inloop import UNTIMED, InLoop
 from faceinpaint_cli.pipeline.inloop import why_not as why_not_in_loop
 from faceinpaint_cli.pipeline.inloop_group import Mended
 from faceinpaint_cli.pipeline.inloop_vp9 import InReferences
 from faceinpaint_cli.pipeline.inplace import BESIDE, CODED_ROW, SELF_CONTAINED, InPlace
+from faceinpaint_cli.pipeline.stages import Stages
 
 log = logging.getLogger(__name__)
 
@@ -49,24 +51,26 @@ class MendedFrames:
 
     `source` has the missing frames put back; `damaged` (bool per frame) are those that are hit or refer to one
     that is. `why_not` says why pictures cannot be mended in the loop; then they stay as the decoder conceals them.
+    `stages` draw what no picture shows; without them that stays as it is concealed.
     """
 
     diagnosis: Diagnosis
     source: VideoIndex
     damaged: np.ndarray
     why_not: str | None
+    stages: Stages | None = None
     mended: list[Mended] = field(default_factory=list)
     repeated: int = 0
 
     @classmethod
-    def of(cls, source: VideoIndex, diagnosis: Diagnosis) -> MendedFrames:
+    def of(cls, source: VideoIndex, diagnosis: Diagnosis, stages: Stages | None = None) -> MendedFrames:
         if source.exact:
             missing = [m.pts for g in diagnosis.groups for m in g.missing]
             source = with_missing(source, [t for t in missing if source.times[0] < t < source.times[-1]])
             damaged = np.isin(source.times, sorted(diagnosis.damaged_times()))
         else:
             damaged = np.ones(source.frames, bool)
-        return cls(diagnosis, source, damaged, why_not(diagnosis))
+        return cls(diagnosis, source, damaged, why_not(diagnosis), stages)
 
     def read(self, spans: Sequence[Span], problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
         """(number, frame) of every frame in `spans` (ascending, apart), in order of display.
@@ -88,7 +92,8 @@ class MendedFrames:
         with open_video(self.source.path) as container:
             stream = nth_video(container, self.source.stream)
             codec = self.diagnosis.codec
-            loop = InReferences(self.diagnosis, stream) if codec == "vp9" else InPlace(self.diagnosis, stream)
+            how = InReferences if codec == "vp9" else InPlace
+            loop = how(self.diagnosis, stream, self._fill(stream))
             packets = read_packets(container, stream)
             place = 0
             for run in joined_groups(self.source, _widened(spans) if codec in SELF_CONTAINED else spans):
@@ -106,7 +111,7 @@ class MendedFrames:
         with ExitStack() as stack:
             container = stack.enter_context(open_video(self.source.path))
             stream = nth_video(container, self.source.stream)
-            loop = None if self.why_not else stack.enter_context(InLoop(self.diagnosis))
+            loop = None if self.why_not else stack.enter_context(InLoop(self.diagnosis, self._fill(stream)))
             plain = read_packets(container, stream)
             place = 0
             hit = {onset.packet for group in self.diagnosis.groups for onset in group.onsets}
@@ -123,6 +128,9 @@ class MendedFrames:
                 yield from self._complete((f for f in frames if f[0] >= run.frames[0]), run.frames)
             if loop is not None:
                 self.mended += loop.mended
+
+    def _fill(self, stream: av.VideoStream) -> Drawing | None:
+        return Drawing(self.stages, stream) if self.stages is not None else None
 
     def _group_before(self, run: Group) -> Group:
         """The group before a run, which a decoder conceals the run's first picture from; the run where there is none.
