@@ -70,14 +70,29 @@ def test_large_pictures_are_reduced_and_faces_come_back_in_their_pixels(detector
 
 def test_a_hidden_face_is_found_on_a_quick_fill(detector, portrait):
     mask = np.zeros(portrait.shape[:2], bool)
-    mask[20:240:7] = True
-    mask[:, 130:320:9] = True
+    for x in range(120, 330, 16):
+        mask[15:250, x : x + 12] = True
     broken = portrait.copy()
     broken[mask] = [0, 255, 0]
     assert detector.detect([broken]) == [[]]
     [[face]] = detect_hidden(detector, [broken], [mask])
     assert face.source == "hidden"
     assert overlap(face.box, FACE) > 0.6
+
+
+def test_what_is_in_the_hole_is_not_looked_at(detector, portrait):
+    """Another face pasted over this one is not the face that is looked for."""
+    [true] = detector.detect([portrait])[0]
+    mask = np.zeros(portrait.shape[:2], bool)
+    mask[115:165, 190:262] = True
+    pasted = portrait.copy()
+    pasted[mask] = portrait[60:110, 190:262][::-1].reshape(-1, 3)
+    smeared = portrait.copy()
+    smeared[115:165, 190:262] = portrait[114, 190:262]
+    answers = [detect_hidden(detector, [picture], [mask])[0] for picture in (pasted, smeared)]
+    for (face,) in answers:
+        assert np.abs(face.landmarks - true.landmarks)[:2].max() < 4  # the eyes, which are seen
+    np.testing.assert_array_equal(answers[0][0].landmarks, answers[1][0].landmarks)
 
 
 def test_visible_faces_are_not_looked_for_twice(detector, portrait):

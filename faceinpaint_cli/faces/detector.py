@@ -42,6 +42,8 @@ MOST_HIDDEN = 2
 
 HIDDEN_SIDE = 512
 """Longer side of the quick fill in which hidden faces are looked for."""
+NEUTRAL = np.uint8(128)
+"""What the detector sees as nothing at all: its input is (x - 127.5) / 128."""
 
 
 class FaceDetector:
@@ -129,12 +131,13 @@ def detect_hidden(detector: FaceDetector, images: Sequence[np.ndarray],
                   masks: Sequence[np.ndarray]) -> list[list[Face]]:
     """Faces of each picture (HWC uint8 RGB), also those that the hole (HW bool) hides.
 
+    What is in the hole is not looked at: a paint's edges, a smear or a piece of another face would draw the landmarks.
     A hole without a visible face near it is filled quickly at a small size and looked at again; what is found
     only there has source "hidden". Its landmarks inside the hole are the detector's guess, as are those of a
     visible face: `alignment.plan_crops` trusts only what lies outside. What is around a hole that still has no face
     near it may tell of one that is wholly hidden (see `faces.hidden`).
     """
-    found = detector.detect(images)
+    found = detector.detect([np.where(m[..., None], NEUTRAL, i) for i, m in zip(images, masks, strict=True)])
     again = [i for i, mask in enumerate(masks) if not mask.all() and unexplained(mask, found[i]).any()]
     quick, scales = [], []
     for i in again:

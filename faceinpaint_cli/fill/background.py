@@ -19,8 +19,9 @@ MOST_PIXELS = 3500
 CANDIDATES = 20
 """Windows compared with, for each pixel of the hole, within the limits below."""
 FEWEST, MOST = 600, 3000
-MOST_UNKNOWN, MOST_OF_PICTURE = 0.5, 0.25
-"""Of the surroundings, and of the picture in one hole; with less to go by the synthesis goes astray."""
+MOST_UNKNOWN, MOST_OF_PICTURE, RIM_KNOWN = 0.5, 0.25, 0.5
+"""Of the surroundings, of the picture in one hole, and, at least, of the hole's rim, to which the picture's own edges
+and what is drawn over a face count as unknown; with less to go by the synthesis goes astray."""
 
 
 def fill_background(image: np.ndarray, mask: np.ndarray, holes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -35,6 +36,8 @@ def fill_background(image: np.ndarray, mask: np.ndarray, holes: np.ndarray) -> t
         hole = labels[box] == label
         if thickness[box][hole].max() < THICK or area > MOST_OF_PICTURE * mask.size:
             continue
+        if _rim_known(hole, mask, y, x) < RIM_KNOWN:
+            continue
         scale = max(1, int(np.ceil(np.sqrt(area / MOST_PIXELS))))
         margin = max(max(width, height) // 2, 3 * WINDOW * scale)
         rows, columns = _around(y, height, margin, scale, len(image)), _around(x, width, margin, scale, image.shape[1])
@@ -44,6 +47,15 @@ def fill_background(image: np.ndarray, mask: np.ndarray, holes: np.ndarray) -> t
             result[rows, columns][near] = filled[near]
             done[rows, columns] |= near
     return result, done
+
+
+def _rim_known(hole: np.ndarray, mask: np.ndarray, y: int, x: int) -> float:
+    """Share of the pixels around a hole (hw bool, from row `y` and column `x` on) that are in the picture and not under
+    `mask` (HW bool)."""
+    inside = np.pad(hole, 1)
+    unknown = np.pad(mask, 1, constant_values=True)[y : y + inside.shape[0], x : x + inside.shape[1]]
+    rim = (cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~inside
+    return float((rim & ~unknown).sum() / rim.sum())
 
 
 def _around(start: int, length: int, margin: int, scale: int, limit: int) -> slice:
