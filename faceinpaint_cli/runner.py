@@ -31,14 +31,16 @@ SAVED_CONFIG = "faceinpaint-run.json"
 """The resolved settings, beside the outputs, where the output is a folder."""
 
 
-def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool = False) -> int:
-    """Do all jobs that `inputs` stand for and return the exit code: 0 all done, 1 some failed.
+def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool = False,
+        into_folder: bool = False) -> int:
+    """Do all jobs that `inputs` stand for and return the exit code: 0 all done, 1 some failed. `output` is a folder or
+    a file (`into_folder`: a folder for sure).
 
     Errors found before any work are raised (UsageError and others); an error of one job is printed, kept in
     the report, and does not stop the others.
     """
     own = [Path(name) for name in (config.mask, config.report, config.html) if name]
-    everything = discover(inputs, output, exclude=own)
+    everything = discover(inputs, output, own, into_folder)
     _check_side_files(everything, inputs, config)
     jobs = _of_shard(everything, config)
     broken = [job for job in jobs if job.error]

@@ -281,3 +281,11 @@ def test_every_command_has_help():
         result = CliRunner().invoke(cli, [name, "--help"])
         assert result.exit_code == 0, (name, result.output)
         assert "--help" in result.output
+
+
+def test_an_output_that_ends_in_a_slash_is_a_folder(photos, tmp_path):
+    _, err = faceinpaint("run", photos / "y.png", "-o", tmp_path / "out.pgn", *BOX, expect=2)
+    assert "out.pgn: .pgn is not written; end it in .png" in err and not (tmp_path / "out.pgn").exists()
+    faceinpaint("run", photos / "y.png", "-o", f"{tmp_path}/out.pgn/", *BOX)
+    faceinpaint("run", photos / "y.png", "-o", f"{tmp_path}/out.png/", *BOX)
+    assert (tmp_path / "out.pgn" / "y.png").is_file() and (tmp_path / "out.png" / "y.png").is_file()
