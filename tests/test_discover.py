@@ -184,7 +184,7 @@ def test_an_output_that_is_named_like_a_file_of_no_known_kind(tree, tmp_path, na
     assert job.output == tmp_path / name / "a.jpg"
 
 
-@pytest.mark.parametrize("name", ["out", "out.v2", "run.2024", "photos.new", "a.test", "b.out", "c.tmp", "8.5", ".hidden", "out.d"])
+@pytest.mark.parametrize("name", ["out", "out.v2", "run.2024", "photos.new", "a.test", "b.out", "c.tmp", "8.5", ".dot"])
 def test_folders_with_a_dot_in_their_name(tree, tmp_path, name):
     (job,) = discover([tree / "a.jpg"], tmp_path / name)
     assert job.output == tmp_path / name / "a.jpg"
