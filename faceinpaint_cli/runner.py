@@ -69,10 +69,11 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
                     _say(f"faceinpaint: {named}", progress)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {_summary(results)} of {len(jobs)}; go on with --resume") from None
+        else:  # before what is written last, which may fail
+            click.echo(f"{_summary(results)} in {perf_counter() - start:.1f} s{_of_videos(results)}")
         finally:
             if config.report:
                 write_report(Path(config.report), config, results, perf_counter() - start)
-    click.echo(f"{_summary(results)} in {perf_counter() - start:.1f} s{_of_videos(results)}")
     return int(any(result.status == "failed" for result in results))
 
 

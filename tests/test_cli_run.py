@@ -289,3 +289,17 @@ def test_an_output_that_ends_in_a_slash_is_a_folder(photos, tmp_path):
     faceinpaint("run", photos / "y.png", "-o", f"{tmp_path}/out.pgn/", *BOX)
     faceinpaint("run", photos / "y.png", "-o", f"{tmp_path}/out.png/", *BOX)
     assert (tmp_path / "out.pgn" / "y.png").is_file() and (tmp_path / "out.png" / "y.png").is_file()
+
+
+def test_a_page_that_cannot_be_written_costs_no_picture(photos, tmp_path):
+    resource = pytest.importorskip("resource")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limit[1]))  # more than a picture has, less than the page
+    try:
+        out, err = faceinpaint("run", photos, "-o", tmp_path / "out", *BOX, "--report", tmp_path / "r.json",
+                               "--html", tmp_path / "page.html", expect=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert out.startswith("4 done in") and err.count("\n") == 1 and "cannot write" in err and "page.html" in err
+    assert json.loads((tmp_path / "r.json").read_text())["totals"]["done"] == 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out", "r.json"]

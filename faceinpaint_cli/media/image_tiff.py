@@ -121,8 +121,8 @@ class TiffPicture:
 def _deflated(file: TiffFile) -> bytes:
     """The file with its first page's pixels, as Pillow decodes them, in deflated strips."""
     if not file.whole_numbers():
-        raise ValueError("its pixels are floating point, signed or of more than 16 bits; convert to 8 or 16 bits of grey "
-                         "or RGB")
+        raise ValueError("its pixels are floating point, signed or of more than 16 bits; convert to 8 or 16 bits of "
+                         "grey or RGB")
     with UnlimitedTiff(io.BytesIO(file.for_decoding())) as image:
         mode = {"1": "L", "YCbCr": "RGB", "RGBX": "RGB"}.get(image.mode, image.mode)
         if mode not in ("L", "RGB", "RGBA", "CMYK"):
