@@ -75,10 +75,10 @@ def hidden_beside(target: Path, name: str, tail: str) -> Path:
 @contextlib.contextmanager
 def _beside(target: Path) -> Iterator[Path]:
     """An empty file in the folder of `target`, locked meanwhile: so another run knows that it is not left over."""
-    if target.is_dir():
-        raise OutputError(f"cannot write {target}: a folder of that name exists; write it elsewhere")
     temporary = hidden_beside(target, target.stem, f"{TEMPORARY_MARK}tmp{target.suffix}")
     try:
+        if target.is_dir():
+            raise OutputError(f"cannot write {target}: a folder of that name exists; write it elsewhere")
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _create_locked(temporary)
         if descriptor is None:

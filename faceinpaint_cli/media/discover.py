@@ -55,7 +55,7 @@ def discover(inputs: Sequence[Path], output: Path, exclude: Sequence[Path] = (),
     """
     if not inputs:
         raise UsageError("no input: name at least one picture, video or folder")
-    one_file = len(inputs) == 1 and not _is_folder(inputs[0])
+    one_file = len(inputs) == 1 and not is_folder(inputs[0])
     try:
         output_exists, output_is_folder = output.exists(), output.is_dir()
     except OSError as e:
@@ -74,7 +74,7 @@ def discover(inputs: Sequence[Path], output: Path, exclude: Sequence[Path] = (),
         passed_over = {path.resolve() for path in (output, *exclude)}
         wrong: list[UsageError] = []
         for path in inputs:
-            if _is_folder(path):
+            if is_folder(path):
                 jobs += _folder_jobs(path, output, passed_over)
                 continue
             try:
@@ -101,7 +101,8 @@ def _like_a_file(output: Path) -> bool:
         suffix in _NOT_WRITTEN or bool(difflib.get_close_matches(suffix[1:], [s[1:] for s in near], 1, _LIKENESS)))
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder as far as can be seen."""
     try:
         return path.is_dir()
     except OSError:  # it is in a folder that may not be entered; what is wrong is said when it is looked at as a file
