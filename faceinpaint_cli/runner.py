@@ -41,11 +41,11 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
     """
     own = [Path(name) for name in (config.mask, config.report, config.html) if name]
     everything = discover(inputs, output, own, into_folder)
-    _check_side_files(everything, inputs, config)
+    folder = output if _is_folder_run(everything, output) else None
+    _check_side_files(everything, inputs, folder, config)
     jobs = _of_shard(everything, config)
     broken = [job for job in jobs if job.error]
     pending, skipped = _split_existing([job for job in jobs if not job.error], config)
-    folder = output if _is_folder_run(everything, output) else None
     _check_saved_config(folder, config)
     if config.dry_run:
         _check_before_work(pending, config, Stages(config))
@@ -144,7 +144,7 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _check_side_files(jobs: Sequence[Job], inputs: Sequence[Path], config: RunConfig) -> None:
+def _check_side_files(jobs: Sequence[Job], inputs: Sequence[Path], folder: Path | None, config: RunConfig) -> None:
     """UsageError where two of the files that a run writes are one, or it would write over one that it reads."""
     taken = {job.input.resolve(): "an input" for job in jobs}
     taken |= {path.resolve(): "an input" for path in inputs}  # a report among the inputs is none of the jobs
@@ -157,6 +157,8 @@ def _check_side_files(jobs: Sequence[Job], inputs: Sequence[Path], config: RunCo
         if taken.get(job.output.resolve()) == "the mask":
             raise UsageError(f"output {job.output} would overwrite the mask; choose another --output")
         taken.setdefault(job.output.resolve(), "an output")
+    if folder:
+        taken[(folder / SAVED_CONFIG).resolve()] = "the saved settings"
     for flag, name in (("--report", config.report), ("--html", config.html)):
         if name is None:
             continue

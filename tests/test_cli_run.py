@@ -337,3 +337,10 @@ def test_saved_settings_that_are_none(photos, tmp_path):
     (tmp_path / "out" / "faceinpaint-run.json").write_text("[1]")
     _, err = faceinpaint("run", photos, "-o", tmp_path / "out", *BOX, "--resume", expect=2)
     assert "cannot be read (it holds no settings); delete it" in err
+
+
+def test_a_report_over_the_saved_settings_is_refused(photos, tmp_path):
+    out = tmp_path / "out"
+    _, err = faceinpaint("run", photos, "-o", out, *BOX, "--report", out / "faceinpaint-run.json", expect=2)
+    assert "would overwrite the saved settings; choose another" in err and not out.exists()
+    faceinpaint("run", photos, "-o", out, *BOX, "--report", out / "report.json")

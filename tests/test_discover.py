@@ -201,3 +201,11 @@ def test_an_output_that_is_said_to_be_a_folder(tree, tmp_path):
 
 def test_kinds_are_told_by_suffix_in_any_case():
     assert [kind_of(Path(n)) for n in ("a.TIFF", "b.Mp4", "c.gif", "d")] == ["image", "video", None, None]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tree, tmp_path):
+    os.mkfifo(tree / "pipe.jpg")
+    named, other = discover([tree / "pipe.jpg", tree / "a.jpg"], tmp_path / "out")
+    assert "it is a pipe or a device; copy" in named.error and not other.error
+    assert "pipe.jpg" not in relatives(discover([tree], tmp_path / "out"))

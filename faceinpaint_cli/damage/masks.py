@@ -49,7 +49,7 @@ class MaskSource:
             try:
                 if not path.exists():
                     raise UsageError(f"--mask {path} does not exist")
-                if not path.is_dir() and kind_of(path) is None:
+                if not path.is_dir() and (kind_of(path) is None or not path.is_file()):
                     raise UsageError(f"--mask {path} must be a picture, a video or a folder")
                 with os.scandir(path) if path.is_dir() else path.open("rb"):  # or each input fails by it
                     pass

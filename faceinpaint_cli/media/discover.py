@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -112,7 +113,8 @@ def is_folder(path: Path) -> bool:
 def _file_job(path: Path, output: Path) -> Job:
     error: str | None = None
     try:
-        path.stat()
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a terminal may never end
+            error = f"cannot read {path}: it is a pipe or a device; copy what comes from it into a file first"
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"input {path} does not exist") from None
     except OSError as e:
