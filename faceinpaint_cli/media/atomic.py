@@ -62,6 +62,25 @@ def scratch_beside(target: Path, suffix: str) -> Iterator[Path]:
             _remove(temporary)
 
 
+def lock_folder(folder: Path) -> int | None:
+    """A descriptor that holds the lock of an existing folder until it is closed; BlockingIOError where another run
+    does. None where there are no locks."""
+    if fcntl is None:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_at(descriptor, folder):  # its run has just ended, and removed it
+            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
 def hidden_beside(target: Path, name: str, tail: str) -> Path:
     """`.NAMETAIL` in the folder of `target`; a name that is too long for that is cut, and told apart by a digest."""
     room = _NAME_BYTES - 1 - len(os.fsencode(tail))
