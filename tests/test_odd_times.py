@@ -74,7 +74,7 @@ def test_recordings_joined_end_to_end_are_one_clear_line(clip: Path, tmp_path: P
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov"])
 def test_a_start_between_two_samples_of_the_sound_stays(suffix, tmp_path):
-    """Seen in a phone's video: pictures start 33 ms after a sound of 44.1 kHz."""
+    """Seen in a real clip: pictures start 33 ms after a sound of 44.1 kHz."""
     times = [2971 + 3600 * i for i in range(12)]
     source = make_clip(tmp_path / f"a.{suffix}", frames=12, times=times, time_base=Fraction(1, 90000),
                        muxer={"movie_timescale": "90000"})
