@@ -14,6 +14,7 @@ from typing import TextIO
 import cv2
 import numpy as np
 
+from faceinpaint_cli.errors import OutputError
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.types import Job
 
@@ -40,12 +41,15 @@ class Gallery:
 
     A context manager; the page appears when it is left, also after an error or an interruption. A page that is there
     already stays where there is nothing to show: a run that has only to skip must not cost what the one before showed.
+    A page that cannot be written (a full disk) costs none of the jobs: OutputError at the end, a warning where
+    something else has ended the run.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._rows = path, 0
         self._atomic = atomic_path(path)
         self._lock = threading.Lock()
+        self._error: OSError | None = None
 
     def __enter__(self) -> Gallery:
         self._file: TextIO = self._atomic.__enter__().open(
@@ -55,7 +59,13 @@ class Gallery:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        self._file.close()
+        try:
+            self._file.close()  # writes what is still held back
+        except OSError as e:
+            self._error = e
+        if self._error is not None:
+            self._give_up(self._error, loudly=kind is None)
+            return
         if not self._rows and self._path.exists():
             log.warning("%s stays as it was: this run has nothing to show", self._path)
             nothing = LookupError("nothing to show")
@@ -87,10 +97,23 @@ class Gallery:
                     f'<svg viewBox="0 0 100 14" preserveAspectRatio="none"><rect width="100" height="14" fill="#bbb"/>'
                     f'{marks}</svg></figure>\n')
 
+    def _give_up(self, error: OSError, loudly: bool) -> None:
+        try:
+            self._atomic.__exit__(type(error), error, error.__traceback__)
+            raise OutputError(f"cannot write {self._path}: {error.strerror}; write it elsewhere") from error
+        except OutputError as e:
+            if loudly:
+                raise
+            log.warning("%s", e)
+
     def _write(self, row: str) -> None:
         with self._lock:
             self._rows += 1
-            self._file.write(row)
+            if self._error is None:
+                try:
+                    self._file.write(row)
+                except OSError as e:
+                    self._error = e
 
 
 def _data_url(image: np.ndarray) -> str:

@@ -18,7 +18,7 @@ import click
 from faceinpaint_cli.config import RunConfig, flag_name, parse_shard
 from faceinpaint_cli.errors import UsageError, describe
 from faceinpaint_cli.media.atomic import atomic_path
-from faceinpaint_cli.media.discover import discover, kind_of
+from faceinpaint_cli.media.discover import discover, is_folder, kind_of
 from faceinpaint_cli.pipeline.stages import Show, Stages
 from faceinpaint_cli.types import Job, JobResult
 
@@ -31,19 +31,21 @@ SAVED_CONFIG = "faceinpaint-run.json"
 """The resolved settings, beside the outputs, where the output is a folder."""
 
 
-def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool = False) -> int:
-    """Do all jobs that `inputs` stand for and return the exit code: 0 all done, 1 some failed.
+def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool = False,
+        into_folder: bool = False) -> int:
+    """Do all jobs that `inputs` stand for and return the exit code: 0 all done, 1 some failed. `output` is a folder or
+    a file (`into_folder`: a folder for sure).
 
     Errors found before any work are raised (UsageError and others); an error of one job is printed, kept in
     the report, and does not stop the others.
     """
     own = [Path(name) for name in (config.mask, config.report, config.html) if name]
-    everything = discover(inputs, output, exclude=own)
-    _check_side_files(everything, inputs, config)
+    everything = discover(inputs, output, own, into_folder)
+    folder = output if _is_folder_run(everything, output) else None
+    _check_side_files(everything, inputs, folder, config)
     jobs = _of_shard(everything, config)
     broken = [job for job in jobs if job.error]
     pending, skipped = _split_existing([job for job in jobs if not job.error], config)
-    folder = output if _is_folder_run(everything, output) else None
     _check_saved_config(folder, config)
     if config.dry_run:
         _check_before_work(pending, config, Stages(config))
@@ -67,10 +69,11 @@ def run(inputs: Sequence[Path], output: Path, config: RunConfig, progress: bool 
                     _say(f"faceinpaint: {named}", progress)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {_summary(results)} of {len(jobs)}; go on with --resume") from None
+        else:  # before what is written last, which may fail
+            click.echo(f"{_summary(results)} in {perf_counter() - start:.1f} s{_of_videos(results)}")
         finally:
             if config.report:
                 write_report(Path(config.report), config, results, perf_counter() - start)
-    click.echo(f"{_summary(results)} in {perf_counter() - start:.1f} s{_of_videos(results)}")
     return int(any(result.status == "failed" for result in results))
 
 
@@ -124,7 +127,7 @@ def _of_shard(jobs: list[Job], config: RunConfig) -> list[Job]:
 
 def _split_existing(jobs: Sequence[Job], config: RunConfig) -> tuple[list[Job], list[Job]]:
     """(to do, to skip), or UsageError before any work where outputs exist and nothing says what to do."""
-    existing = [job for job in jobs if job.output.exists()]
+    existing = [job for job in jobs if _is_there(job.output)]
     if not existing or config.on_existing == "overwrite":
         return list(jobs), []
     if config.on_existing == "error":
@@ -134,24 +137,33 @@ def _split_existing(jobs: Sequence[Job], config: RunConfig) -> tuple[list[Job], 
     return [job for job in jobs if job not in existing], existing
 
 
-def _check_side_files(jobs: Sequence[Job], inputs: Sequence[Path], config: RunConfig) -> None:
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # it is in a folder that may not be entered; the job fails by that
+        return False
+
+
+def _check_side_files(jobs: Sequence[Job], inputs: Sequence[Path], folder: Path | None, config: RunConfig) -> None:
     """UsageError where two of the files that a run writes are one, or it would write over one that it reads."""
     taken = {job.input.resolve(): "an input" for job in jobs}
     taken |= {path.resolve(): "an input" for path in inputs}  # a report among the inputs is none of the jobs
     if config.mask:
         mask = Path(config.mask).resolve()
-        if mask.is_dir() and mask in taken:
+        if is_folder(mask) and mask in taken:
             raise UsageError(f"--mask {config.mask} is an input folder too; keep masks in a folder of their own")
         taken[mask] = "the mask"
     for job in jobs:
         if taken.get(job.output.resolve()) == "the mask":
             raise UsageError(f"output {job.output} would overwrite the mask; choose another --output")
         taken.setdefault(job.output.resolve(), "an output")
+    if folder:
+        taken[(folder / SAVED_CONFIG).resolve()] = "the saved settings"
     for flag, name in (("--report", config.report), ("--html", config.html)):
         if name is None:
             continue
         path = Path(name)
-        within = [folder for folder in inputs if folder.is_dir() and folder.resolve() in path.resolve().parents]
+        within = [folder for folder in inputs if is_folder(folder) and folder.resolve() in path.resolve().parents]
         if kind_of(path) and within:
             raise UsageError(f"{flag} {name} is named like a picture or video of input {within[0]}; choose another")
         other = taken.setdefault(path.resolve(), f"the file of {flag}")
@@ -175,7 +187,10 @@ def _check_saved_config(folder: Path | None, config: RunConfig) -> None:
     if not (config.resume and saved_path and saved_path.is_file()):
         return
     try:
-        saved = _comparable(json.loads(saved_path.read_text(encoding="utf-8")))
+        content = json.loads(saved_path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no settings")
+        saved = _comparable(content)
     except (OSError, ValueError) as error:
         raise UsageError(f"{saved_path} cannot be read ({error}); delete it, or run without --resume") from None
     now = _comparable(config.to_dict())

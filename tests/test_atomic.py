@@ -2,6 +2,9 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,6 +89,42 @@ def test_a_read_only_folder(tmp_path):
             pytest.fail("must not come here")
     finally:
         tmp_path.chmod(0o700)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from faceinpaint_cli.media.atomic import atomic_path
+with atomic_path(Path(sys.argv[1])) as path:
+    path.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs file locks")
+def test_what_a_killed_process_left_of_a_target_is_removed(tmp_path):
+    target, other = tmp_path / "a.png", tmp_path / "b.png"
+    for path in (target, other):
+        killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+        assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    with atomic_path(target) as path:
+        path.write_bytes(b"whole")
+    assert target.read_bytes() == b"whole"
+    left, = set(tmp_path.iterdir()) - {target}
+    assert left.name.startswith(".b.")
+
+
+def test_what_is_being_written_is_not_taken_for_left_over(tmp_path):
+    target = tmp_path / "a.png"
+    with atomic_path(target) as first:
+        first.write_bytes(b"first")
+        with atomic_path(target) as second:
+            assert first.read_bytes() == b"first" and second != first
+            second.write_bytes(b"second")
+        assert target.read_bytes() == b"second"
+    assert target.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_the_longest_names_that_a_file_system_takes(tmp_path):

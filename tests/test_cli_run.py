@@ -273,7 +273,7 @@ def test_interruption_leaves_no_half_file_and_says_what_was_done(photos, tmp_pat
     for path in outputs:
         if path.suffix == ".png":
             Image.open(path).load()
-    assert json.loads((tmp_path / "r.json").read_text())["totals"]["done"] <= len(outputs)
+    assert json.loads((tmp_path / "r.json").read_text())["totals"]["done"] == len(outputs) - 1  # its settings
 
 
 def test_every_command_has_help():
@@ -281,3 +281,66 @@ def test_every_command_has_help():
         result = CliRunner().invoke(cli, [name, "--help"])
         assert result.exit_code == 0, (name, result.output)
         assert "--help" in result.output
+
+
+def test_an_output_that_ends_in_a_slash_is_a_folder(photos, tmp_path):
+    _, err = faceinpaint("run", photos / "y.png", "-o", tmp_path / "out.pgn", *BOX, expect=2)
+    assert "out.pgn: .pgn is not written; end it in .png" in err and not (tmp_path / "out.pgn").exists()
+    faceinpaint("run", photos / "y.png", "-o", f"{tmp_path}/out.pgn/", *BOX)
+    faceinpaint("run", photos / "y.png", "-o", f"{tmp_path}/out.png/", *BOX)
+    assert (tmp_path / "out.pgn" / "y.png").is_file() and (tmp_path / "out.png" / "y.png").is_file()
+
+
+def test_a_page_that_cannot_be_written_costs_no_picture(photos, tmp_path):
+    resource = pytest.importorskip("resource")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limit[1]))  # more than a picture has, less than the page
+    try:
+        out, err = faceinpaint("run", photos, "-o", tmp_path / "out", *BOX, "--report", tmp_path / "r.json",
+                               "--html", tmp_path / "page.html", expect=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert out.startswith("4 done in") and err.count("\n") == 1 and "cannot write" in err and "page.html" in err
+    assert json.loads((tmp_path / "r.json").read_text())["totals"]["done"] == 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out", "r.json"]
+
+
+def test_places_that_may_not_be_looked_at_stop_nothing_else(photos, tmp_path):
+    """Names that are too long fail as folders without permission do, which do not bind root."""
+    wrong = photos / ("n" * 300 + ".png")
+    out, err = faceinpaint("run", photos / "y.png", wrong, "-o", tmp_path / "out", *BOX,
+                           "--report", tmp_path / "r.json", expect=1)
+    assert out.startswith("1 done, 1 failed") and err.count("\n") == 1
+    assert json.loads((tmp_path / "r.json").read_text())["totals"]["done"] == 1
+    for flags in (("--html", wrong), ("--mask", wrong), ("--model", wrong.with_suffix(".safetensors"))):
+        code = 1 if flags[0] == "--html" else 2
+        _, err = faceinpaint("run", photos / "y.png", "-o", tmp_path / "other", *BOX[:2], *flags, expect=code)
+        assert err.count("\n") == 1 and "unexpected" not in err
+
+
+def test_a_folder_of_outputs_that_may_not_be_entered(photos, tmp_path, monkeypatch):
+    from pathlib import Path
+
+    looked = Path.exists
+
+    def refuse(path, **options):
+        if path.parent == tmp_path / "out" / "a":
+            raise PermissionError(13, "Permission denied", str(path))
+        return looked(path, **options)
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    faceinpaint("run", photos, "-o", tmp_path / "out", *BOX)  # the system's own permissions do not bind root
+
+
+def test_saved_settings_that_are_none(photos, tmp_path):
+    faceinpaint("run", photos, "-o", tmp_path / "out", *BOX)
+    (tmp_path / "out" / "faceinpaint-run.json").write_text("[1]")
+    _, err = faceinpaint("run", photos, "-o", tmp_path / "out", *BOX, "--resume", expect=2)
+    assert "cannot be read (it holds no settings); delete it" in err
+
+
+def test_a_report_over_the_saved_settings_is_refused(photos, tmp_path):
+    out = tmp_path / "out"
+    _, err = faceinpaint("run", photos, "-o", out, *BOX, "--report", out / "faceinpaint-run.json", expect=2)
+    assert "would overwrite the saved settings; choose another" in err and not out.exists()
+    faceinpaint("run", photos, "-o", out, *BOX, "--report", out / "report.json")

@@ -172,5 +172,40 @@ def test_a_folder_named_like_a_file_is_refused_for_several_inputs(tree, tmp_path
     assert not (tmp_path / "one.png").exists()
 
 
+@pytest.mark.parametrize("name", ["out.mp5", "out.jpgg", "out.MVK", "out.gif", "out.mp3"])
+def test_an_output_that_is_named_like_a_file_of_no_known_kind(tree, tmp_path, name):
+    with pytest.raises(UsageError, match=r"is not written; end it in \.jpg, or in .* where a folder is meant"):
+        discover([tree / "a.jpg"], tmp_path / name)
+    assert discover([tree], tmp_path / name)  # of a folder it can only be a folder
+    (job,) = discover([tree / "a.jpg"], tmp_path / name, into_folder=True)
+    assert job.output == tmp_path / name / "a.jpg"
+    (tmp_path / name).mkdir()
+    (job,) = discover([tree / "a.jpg"], tmp_path / name)
+    assert job.output == tmp_path / name / "a.jpg"
+
+
+@pytest.mark.parametrize("name", ["out", "out.v2", "run.2024", "photos.new", "a.test", "b.out", "c.tmp", "8.5", ".dot"])
+def test_folders_with_a_dot_in_their_name(tree, tmp_path, name):
+    (job,) = discover([tree / "a.jpg"], tmp_path / name)
+    assert job.output == tmp_path / name / "a.jpg"
+
+
+def test_an_output_that_is_said_to_be_a_folder(tree, tmp_path):
+    for inputs in ([tree / "a.jpg"], [tree / "a.jpg", tree / "b.PNG"]):
+        jobs = discover(inputs, tmp_path / "one.jpg", into_folder=True)
+        assert {job.output.parent for job in jobs} == {tmp_path / "one.jpg"}
+    (tmp_path / "one.jpg").write_bytes(b"")
+    with pytest.raises(UsageError, match="is a file"):
+        discover([tree / "a.jpg"], tmp_path / "one.jpg", into_folder=True)
+
+
 def test_kinds_are_told_by_suffix_in_any_case():
     assert [kind_of(Path(n)) for n in ("a.TIFF", "b.Mp4", "c.gif", "d")] == ["image", "video", None, None]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tree, tmp_path):
+    os.mkfifo(tree / "pipe.jpg")
+    named, other = discover([tree / "pipe.jpg", tree / "a.jpg"], tmp_path / "out")
+    assert "it is a pipe or a device; copy" in named.error and not other.error
+    assert "pipe.jpg" not in relatives(discover([tree], tmp_path / "out"))

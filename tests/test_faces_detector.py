@@ -68,6 +68,20 @@ def test_large_pictures_are_reduced_and_faces_come_back_in_their_pixels(detector
     assert overlap(face.box / 4, FACE) > 0.8
 
 
+@pytest.mark.parametrize("scale", [1, 3])
+@pytest.mark.parametrize("side", ["left", "right", "top", "bottom"])
+def test_landmarks_of_a_face_at_the_border(detector, portrait, side, scale):
+    [[whole]] = detector.detect([portrait])
+    x0, y0, x1, y1 = whole.box.round().astype(int)
+    quarter = (x1 - x0) // 4
+    left, top = quarter + x0 if side == "left" else 0, quarter + y0 if side == "top" else 0
+    right, bottom = x1 - quarter if side == "right" else 512, y1 - quarter if side == "bottom" else 512
+    cut = np.kron(portrait[top:bottom, left:right], np.ones((scale, scale, 1), np.uint8))
+    face = detector.detect([cut])[0][0]
+    wrong = np.linalg.norm(face.landmarks / scale + (left, top) - whole.landmarks, axis=1).mean()
+    assert wrong < 0.08 * (x1 - x0)
+
+
 def test_a_hidden_face_is_found_on_a_quick_fill(detector, portrait):
     mask = np.zeros(portrait.shape[:2], bool)
     for x in range(120, 330, 16):

@@ -1,5 +1,6 @@
 """What the user says is to be filled, for pictures."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -190,10 +191,31 @@ def test_a_mask_that_is_not_there(name, tmp_path):
         MaskSource.from_config(RunConfig(mask=str(tmp_path / name)))
 
 
+def test_a_mask_that_may_not_be_looked_at(tmp_path):
+    with pytest.raises(UsageError, match=r"File name too long; allow reading it|does not exist"):
+        MaskSource.from_config(RunConfig(mask=str(tmp_path / ("m" * 300 + ".png"))))
+
+
+def test_a_folder_of_masks_that_may_not_be_listed(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", refuse)  # permissions do not bind root
+    with pytest.raises(UsageError, match=r"cannot read --mask .*: Permission denied; allow reading it"):
+        MaskSource.from_config(RunConfig(mask=str(tmp_path)))
+
+
 def test_a_mask_of_no_known_kind(tmp_path):
     (tmp_path / "m.txt").write_text("white")
     with pytest.raises(UsageError, match="must be a picture, a video or a folder"):
         MaskSource.from_config(RunConfig(mask=str(tmp_path / "m.txt")))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_mask_from_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "m.png")
+    with pytest.raises(UsageError, match="must be a picture, a video or a folder"):
+        MaskSource.from_config(RunConfig(mask=str(tmp_path / "m.png")))
 
 
 def test_a_mask_that_cannot_be_read_is_told_as_the_mask(job, tmp_path):

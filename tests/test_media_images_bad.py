@@ -57,7 +57,7 @@ def test_cut_short_anywhere(options, share, tmp_path):
     path.write_bytes(data[: max(4, int(share * len(data)))])
     if suffix == "tif" and how and share > 0.9:
         pytest.skip("the fields stand at the end, pixels are whole")
-    error_of(path)
+    assert "; get it again or leave it out" in error_of(path)
 
 
 def test_a_16_bit_png_cut_short_or_damaged(tmp_path):
@@ -142,6 +142,17 @@ def test_pillows_own_limit_gives_no_warning(suffix, options, tmp_path, monkeypat
         Image.open(path)
     original = read_image(path)  # warnings are errors here
     write_image(original, original.rgb, np.ones((40, 50), bool), tmp_path / f"b.{suffix}")
+
+
+def test_tiffs_of_kinds_that_are_not_read_are_not_called_damaged(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II+\0\x08\0\0\0" + bytes(200))
+    assert "it is a BigTIFF" in error_of(path) and "convert it to plain TIFF" in error_of(path)
+    data = bytearray(encoded("tif", tiffinfo={339: (1, 1, 1)}))
+    (at,) = struct.unpack_from("<I", data, data.index(struct.pack("<HHI", 339, 3, 3)) + 8)
+    data[at : at + 6] = struct.pack("<HHH", 3, 3, 3)
+    path.write_bytes(data)
+    assert "floating point" in error_of(path) and "convert to" in error_of(path) and "damaged" not in error_of(path)
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp"])

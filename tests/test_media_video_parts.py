@@ -1,8 +1,11 @@
 """Index, groups, decoding times, parameter sets, encoders and the queue between threads."""
 
+import errno
+import os
 import threading
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -156,6 +159,31 @@ def test_what_a_container_takes_is_known_before(tmp_path):
     index = index_video(make_clip(tmp_path / "a.mp4", frames=2, audio=None))
     with pytest.raises(OutputError, match=r"in \.avi, or another"):
         choose_encoder(RunConfig(codec="utvideo"), index, "matroska", tmp_path / "b.mkv")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs file locks")
+def test_two_runs_do_not_write_one_output(tmp_path):
+    output = tmp_path / "out.mp4"
+    with SegmentStore(output, {"a": 1}, keep=True) as store:
+        store.add(SegmentFacts(0, 1, [0]), [EncodedPacket(0, True, b"x")])
+        for keep in (False, True):
+            with pytest.raises(OutputError, match="another run is at work on it; let it end"), \
+                    SegmentStore(output, {"a": 1}, keep=keep):
+                pytest.fail("must not come here")
+        assert [p.data for p in store.packets(0)] == [b"x"]
+    with SegmentStore(output, {"a": 1}, keep=False) as store:  # the first has ended
+        assert not store.facts
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_full_at_once_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OutputError, match="No space left"), SegmentStore(tmp_path / "o.mp4", {"a": 1}, keep=True):
+        pytest.fail("must not come here")
+    assert not list(tmp_path.iterdir())
 
 
 def test_unfinished_segments_do_not_count(tmp_path):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from media_factory import make_clip
+from media_factory import make_clip, read_back
 
 from faceinpaint_cli import inpaint_video
 from faceinpaint_cli.errors import InputError
@@ -69,3 +70,16 @@ def test_recordings_joined_end_to_end_are_one_clear_line(clip: Path, tmp_path: P
     with pytest.raises(InputError, match=r"its times go back by .* at packet 24"):
         inpaint_video(joined, tmp_path / "out.ts", box=("0,0,16,16",), method="telea")
     assert not (tmp_path / "out.ts").exists()
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_a_start_between_two_samples_of_the_sound_stays(suffix, tmp_path):
+    """Seen in a real clip: pictures start 33 ms after a sound of 44.1 kHz."""
+    times = [2971 + 3600 * i for i in range(12)]
+    source = make_clip(tmp_path / f"a.{suffix}", frames=12, times=times, time_base=Fraction(1, 90000),
+                       muxer={"movie_timescale": "90000"})
+    assert read_back(source).times[0] == Fraction(2971, 90000)
+    result = inpaint_video(source, tmp_path / f"out.{suffix}", box=("10,10,20,20",), method="telea")
+    before, after = read_back(source), read_back(tmp_path / f"out.{suffix}")
+    assert result.audit["shift_seconds"] == 0
+    assert before.times == after.times and before.packet_times == after.packet_times

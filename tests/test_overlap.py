@@ -41,3 +41,24 @@ def test_an_exception_reaches_the_caller_at_its_turn_and_nothing_keeps_running()
     with pytest.raises(ValueError, match="three"):
         next(results)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("finish", [False, True])
+def test_what_had_started_before_an_interruption_is_told(finish):
+    done = []
+
+    def interrupted():
+        yield from range(4)
+        time.sleep(0.1)
+        raise KeyboardInterrupt
+
+    def work(i):
+        done.append(i)
+        return i
+
+    told = []
+    with pytest.raises(KeyboardInterrupt):
+        for result in ordered_map(work, interrupted(), workers=2, ahead=4, finish=finish):
+            told.append(result)  # one by one: what came before the interruption is kept
+    assert done == [0, 1, 2, 3]
+    assert told == (done if finish else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
@@ -50,7 +51,7 @@ class GroupedCommand(click.Command):
 @click.command("run", cls=GroupedCommand, context_settings=HELP_NAMES)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("-o", "--output", required=True, metavar="OUTPUT",
-              help="A folder, or a file where there is one input.")
+              help="A folder, or a file where there is one input; what ends in / is a folder.")
 @common_options
 def command(inputs: tuple[str, ...], output: str, progress: bool, **settings: Any) -> int:
     """Repair pictures, folders of pictures (recursively) and videos.
@@ -65,7 +66,8 @@ def command(inputs: tuple[str, ...], output: str, progress: bool, **settings: An
     config = RunConfig(**settings)
     from faceinpaint_cli.runner import run
 
-    return run([Path(p) for p in inputs], Path(output), config, progress=progress)
+    into_folder = output.endswith(tuple(filter(None, (os.sep, os.altsep))))  # Path drops what says so
+    return run([Path(p) for p in inputs], Path(output), config, progress=progress, into_folder=into_folder)
 
 
 for _field in fields(RunConfig):

@@ -25,6 +25,7 @@ from faceinpaint_cli.damage.decoder_log import decode_logged, listening
 from faceinpaint_cli.damage.gaps import CodedPicture, Missing, missing_pictures, packets_after_gaps
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.broken_off import broken_off
 from faceinpaint_cli.media.h264_headers import ParameterSets, SliceHeader, Sps, is_slice
 from faceinpaint_cli.media.h264_nal import length_size, split
 from faceinpaint_cli.media.planes import plane_array
@@ -189,7 +190,7 @@ def diagnose(path: Path | str) -> Diagnosis:
     placed = [Group(g.first, g.last, tuple(o for o in onsets if g.first <= o.packet < g.last),
                     tuple(m for m in missing if g.first < m.before <= g.last)) for g in groups]
     found = Diagnosis(str(path), codec, time_base, tuple(survey.pictures), tuple(placed))
-    return replace(found, notes=tuple(damaged_sound(path))) if found.damaged else found
+    return replace(found, notes=(*broken_off(path), *(damaged_sound(path) if found.damaged else ())))
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,13 +43,18 @@ class MaskSource:
 
     @classmethod
     def from_config(cls, config: RunConfig) -> MaskSource:
-        """Raises UsageError for a --mask that is not there or is no picture, video or folder."""
+        """Raises UsageError for a --mask that is not there, may not be read or is no picture, video or folder."""
         path = None if config.mask is None else Path(config.mask)
         if path is not None:
-            if not path.exists():
-                raise UsageError(f"--mask {path} does not exist")
-            if not path.is_dir() and kind_of(path) is None:
-                raise UsageError(f"--mask {path} must be a picture, a video or a folder")
+            try:
+                if not path.exists():
+                    raise UsageError(f"--mask {path} does not exist")
+                if not path.is_dir() and (kind_of(path) is None or not path.is_file()):
+                    raise UsageError(f"--mask {path} must be a picture, a video or a folder")
+                with os.scandir(path) if path.is_dir() else path.open("rb"):  # or each input fails by it
+                    pass
+            except OSError as e:
+                raise UsageError(f"cannot read --mask {path}: {e.strerror}; allow reading it, or give another") from e
         colour = None if config.mask_color is None else parse_color(config.mask_color)
         return cls(path, colour, config.mask_tolerance, config.mask_alpha, config.mask_resize,
                    tuple(parse_box(text) for text in config.box), config.dilate)

@@ -31,6 +31,10 @@ FINEST = 18.0
 
 BATCH_PIXELS = 4_000_000
 MIN_SCORE = 0.9
+MOST_OVERHANG = 0.05
+"""Share of its side by which the square around a face may stand out of the picture before it is looked at again."""
+WINDOW_FACE = 144
+"""Pixels of that square's side when it is, at most."""
 SAME_FACE = 0.4
 """Boxes with a larger intersection over union are the same face."""
 
@@ -79,12 +83,46 @@ class FaceDetector:
                 small = [images[i] for i in part]
                 if scale < 1:
                     small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in small]
-                for i, faces in zip(part, self._detect_small(np.stack(small), scale), strict=True):
-                    found[i] = faces
+                smallest = max(FINEST, min(self.min_face * scale, *size))
+                for i, faces in zip(part, self._detect_small(np.stack(small), scale, smallest), strict=True):
+                    found[i] = self._seen_whole(images[i], faces)
         return found
 
-    def _detect_small(self, batch: np.ndarray, scale: float) -> list[list[Face]]:
-        self._network.min_face_size = max(FINEST, min(self.min_face * scale, min(batch.shape[1:3])))
+    def _seen_whole(self, image: np.ndarray, faces: Sequence[Face]) -> list[Face]:
+        """The faces of a picture (HWC uint8 RGB), those at its border as they are seen with grey around it.
+
+        facenet-pytorch cuts its candidates at the border and stretches what is left to a square: where a quarter of a
+        face is outside, its landmarks came a third of its width aside.
+        """
+        seen: list[Face] = []
+        for face in faces:
+            whole = self._in_window(image, face) if _overhang(face.box, image.shape) > MOST_OVERHANG else face
+            if all(overlap(whole.box, other.box) < SAME_FACE for other in seen):
+                seen.append(whole)
+        return sorted(seen, key=lambda face: -face.score)
+
+    def _in_window(self, image: np.ndarray, face: Face) -> Face:
+        """A face as it is found in a window of twice its side, grey where that is outside; the same where it is not."""
+        middle, side = (face.box[:2] + face.box[2:]) / 2, float((face.box[2:] - face.box[:2]).max())
+        low, high = np.floor(middle - side).astype(int), np.ceil(middle + side).astype(int)
+        start, stop = low.clip(0), np.minimum(high, image.shape[1::-1])
+        if (stop <= start).any():
+            return face
+        scale = min(1.0, WINDOW_FACE / side)
+        size = np.maximum(1, np.rint((stop - start) * scale)).astype(int)
+        part = cv2.resize(image[start[1] : stop[1], start[0] : stop[0]], size.tolist(), interpolation=cv2.INTER_AREA)
+        left, top = np.rint((start - low) * scale).astype(int).tolist()
+        right, bottom = np.rint((high - stop) * scale).astype(int).tolist()
+        window = cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(128, 128, 128))
+        shift = start - np.array([left, top]) / scale
+        found = [replace(f, box=f.box + np.tile(shift, 2), landmarks=f.landmarks + shift)
+                 for f in self._detect_small(window[None], scale, side * scale / 2)[0]]
+        best = max(found, key=lambda f: overlap(f.box, face.box), default=face)
+        return best if overlap(best.box, face.box) >= SAME_FACE / 2 else face
+
+    def _detect_small(self, batch: np.ndarray, scale: float, smallest: float) -> list[list[Face]]:
+        """Faces of at least `smallest` pixels in pictures (NHWC uint8), in pixels of what was reduced by `scale`."""
+        self._network.min_face_size = smallest
         try:
             with threads(1):  # its many tiny layers only wait for each other on more
                 boxes, scores, points = self._network.detect(batch, landmarks=True)
@@ -93,10 +131,16 @@ class FaceDetector:
         except (ValueError, RuntimeError, IndexError) as error:
             # facenet-pytorch 2.5.3 fails where a stage leaves no candidate, or only empty ones
             if len(batch) > 1:
-                return [self._detect_small(one[None], scale)[0] for one in batch]
+                return [self._detect_small(one[None], scale, smallest)[0] for one in batch]
             log.debug("the detector found nothing to go on (%s)", error)
             return [[]]
         return [_faces(b, s, p, scale) for b, s, p in zip(boxes, scores, points, strict=True)]
+
+
+def _overhang(box: np.ndarray, shape: tuple[int, ...]) -> float:
+    """How far the square around a box (XYXY) stands out of a picture (H, W, ...), as a share of its side."""
+    middle, half = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max()) / 2
+    return float(max((half - middle).max(), (middle + half - shape[1::-1]).max()) / (2 * half))
 
 
 class _FewSizes(torch.nn.Module):

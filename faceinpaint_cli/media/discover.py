@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +21,13 @@ VIDEO_SUFFIXES = frozenset((
     ".mts", ".3gp", ".3g2", ".flv", ".f4v", ".wmv", ".asf", ".ogv", ".mjpeg", ".mjpg", ".mxf", ".h264",
     ".264", ".hevc", ".h265", ".265", ".y4m", ".ivf", ".nut",
 ))
-_OTHER_PICTURES = frozenset((".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".pdf"))
+_NOT_WRITTEN = frozenset((
+    ".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".pdf", ".tga", ".ppm", ".pgm", ".ico", ".exr",
+    ".dng", ".rm", ".rmvb", ".divx", ".mpe", ".m1v", ".swf", ".mp3", ".m4a", ".aac", ".wav", ".flac", ".ogg", ".opus",
+))
+"""Suffixes of pictures, videos and sound by which nobody names a folder."""
+_LIKENESS = 0.65
+"""Of a suffix to a known one, above which it is a slip of the finger: mp5, jpgg, mvk."""
 _TRANSPORT_STREAMS = frozenset({".ts", ".mts"})  # also the suffixes of a programming language's sources
 
 log = logging.getLogger(__name__)
@@ -33,12 +41,14 @@ def kind_of(path: Path) -> Kind | None:
     return "video" if suffix in VIDEO_SUFFIXES else None
 
 
-def discover(inputs: Sequence[Path], output: Path, exclude: Sequence[Path] = ()) -> list[Job]:
+def discover(inputs: Sequence[Path], output: Path, exclude: Sequence[Path] = (),
+             into_folder: bool = False) -> list[Job]:
     """All jobs, sorted by path within each input, inputs in the order given.
 
     Folders are walked recursively and their relative paths kept below `output`; hidden files, files of other
     kinds, `output` itself and the files or folders in `exclude` (the masks, say) are passed over. `output`
-    names a file only if the one input is a file and `output` ends like a picture or video and is no folder.
+    names a file only if the one input is a file and `output` ends like a picture or video and is no folder;
+    `into_folder` says that a folder is meant, whatever the name.
 
     An input that is not there, may not be read or is of no known kind becomes a job with an `error`, so that the
     others go on. Raises UsageError for what the command line got wrong (no input that is there and of a known kind,
@@ -46,24 +56,26 @@ def discover(inputs: Sequence[Path], output: Path, exclude: Sequence[Path] = ())
     """
     if not inputs:
         raise UsageError("no input: name at least one picture, video or folder")
-    one_file = len(inputs) == 1 and not _is_folder(inputs[0])
+    one_file = len(inputs) == 1 and not is_folder(inputs[0])
     try:
         output_exists, output_is_folder = output.exists(), output.is_dir()
     except OSError as e:
         raise OutputError(f"cannot write to {output}: {e.strerror}; choose another --output") from e
     jobs: list[Job] = []
-    if one_file and output.suffix.lower() in _OTHER_PICTURES and not output_exists:
-        raise UsageError(f"output {output}: {output.suffix} is not written; end it in {inputs[0].suffix.lower()}")
-    if one_file and kind_of(output) and not output_is_folder:
+    into_folder = into_folder or output_is_folder
+    if one_file and not into_folder and not output_exists and _like_a_file(output):
+        raise UsageError(f"output {output}: {output.suffix} is not written; end it in {inputs[0].suffix.lower()}, or "
+                         f"in {os.sep} where a folder is meant")
+    if one_file and kind_of(output) and not into_folder:
         jobs.append(_file_job(inputs[0], output))
     else:
-        if not output_is_folder and (output_exists or kind_of(output)):
+        if not output_is_folder and (output_exists or (kind_of(output) and not into_folder)):
             what = "is a file" if output_exists else f"is named like a file ({output.suffix})"
             raise UsageError(f"output {output} {what}; for a folder or several inputs it must be a folder")
         passed_over = {path.resolve() for path in (output, *exclude)}
         wrong: list[UsageError] = []
         for path in inputs:
-            if _is_folder(path):
+            if is_folder(path):
                 jobs += _folder_jobs(path, output, passed_over)
                 continue
             try:
@@ -81,7 +93,17 @@ def discover(inputs: Sequence[Path], output: Path, exclude: Sequence[Path] = ())
     return jobs
 
 
-def _is_folder(path: Path) -> bool:
+def _like_a_file(output: Path) -> bool:
+    """Whether the suffix is none that is written, but a file must be meant: a folder of that name would surprise."""
+    suffix = output.suffix.lower()
+    # Slips seldom change the first letter; and nearly anything is like .ts.
+    near = [known for known in _known_suffixes() if known[:2] == suffix[:2] and len(known) > 3]
+    return kind_of(output) is None and (
+        suffix in _NOT_WRITTEN or bool(difflib.get_close_matches(suffix[1:], [s[1:] for s in near], 1, _LIKENESS)))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder as far as can be seen."""
     try:
         return path.is_dir()
     except OSError:  # it is in a folder that may not be entered; what is wrong is said when it is looked at as a file
@@ -91,7 +113,8 @@ def _is_folder(path: Path) -> bool:
 def _file_job(path: Path, output: Path) -> Job:
     error: str | None = None
     try:
-        path.stat()
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a terminal may never end
+            error = f"cannot read {path}: it is a pipe or a device; copy what comes from it into a file first"
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"input {path} does not exist") from None
     except OSError as e:

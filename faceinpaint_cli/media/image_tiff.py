@@ -15,10 +15,10 @@ import numpy as np
 
 from faceinpaint_cli.media import image_samples as samples
 from faceinpaint_cli.media.inks import Inks
-from faceinpaint_cli.media.tiff_file import TiffFile, UnlimitedTiff, pack, unpack
+from faceinpaint_cli.media.tiff_file import BIG, TiffFile, UnlimitedTiff, pack, unpack
 from faceinpaint_cli.media.tiff_tags import Tag
 
-MAGIC = (b"II*\0", b"MM\0*")
+MAGIC = (b"II*\0", b"MM\0*", *BIG)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4}
 _PREMULTIPLIED, _ALPHA = 1, 2
@@ -120,6 +120,9 @@ class TiffPicture:
 
 def _deflated(file: TiffFile) -> bytes:
     """The file with its first page's pixels, as Pillow decodes them, in deflated strips."""
+    if not file.whole_numbers():
+        raise ValueError("its pixels are floating point, signed or of more than 16 bits; convert to 8 or 16 bits of "
+                         "grey or RGB")
     with UnlimitedTiff(io.BytesIO(file.for_decoding())) as image:
         mode = {"1": "L", "YCbCr": "RGB", "RGBX": "RGB"}.get(image.mode, image.mode)
         if mode not in ("L", "RGB", "RGBA", "CMYK"):

@@ -132,7 +132,8 @@ def write_image(picture: Picture, rgb: np.ndarray, changed: np.ndarray, path: Pa
 
 
 def _reason(e: BaseException) -> str:
+    """What is wrong, and what to do: our own errors say so where there is more than to get the file again."""
     text = str(e).splitlines()[0] if str(e) else type(e).__name__
     if isinstance(e, (KeyError, IndexError, struct.error, zlib.error, EOFError, SyntaxError)):
         text = f"it is damaged or cut short ({text})"
-    return text
+    return text if ";" in text else f"{text}; get it again or leave it out"

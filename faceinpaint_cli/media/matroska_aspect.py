@@ -60,7 +60,7 @@ def _find(file: BinaryIO, wanted: bytes) -> tuple[int, int]:
     at = 0
     while True:
         file.seek(at)
-        kind, size, content = _head(file.read(12))
+        kind, size, content = element_head(file.read(12))
         if kind == wanted:
             return at + content, size
         at += content if kind == SEGMENT else content + size
@@ -70,13 +70,13 @@ def _elements(data: bytes) -> list[tuple[bytes, bytes]]:
     """(identifier, content) of the elements that stand one after another."""
     found, at = [], 0
     while at < len(data):
-        kind, size, content = _head(data[at : at + 12])
+        kind, size, content = element_head(data[at : at + 12])
         found.append((kind, data[at + content : at + content + size]))
         at += content + size
     return found
 
 
-def _head(data: bytes) -> tuple[bytes, int, int]:
+def element_head(data: bytes) -> tuple[bytes, int, int]:
     """(identifier, length of the content, length of both numbers)."""
     first = 9 - data[0].bit_length()
     count = 9 - data[first].bit_length()

@@ -12,7 +12,7 @@ PARENTS = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
 def index_comes_first(path: Path) -> bool:
     """Whether the index stands before the pictures, so that the file plays while it is loaded."""
     with path.open("rb") as file:
-        kinds = (kind for kind, _, _ in _boxes(file, 0, path.stat().st_size))
+        kinds = (kind for kind, _, _ in boxes(file, 0, path.stat().st_size))
         return next((kind for kind in kinds if kind in (b"moov", b"mdat")), b"") == b"moov"
 
 
@@ -25,7 +25,7 @@ def sample_kinds(path: Path) -> dict[int, str]:
 
 
 def _read_tracks(file: BinaryIO, start: int, stop: int, found: dict[int, str]) -> None:
-    for kind, at, end in _boxes(file, start, stop):
+    for kind, at, end in boxes(file, start, stop):
         if kind in PARENTS:
             _read_tracks(file, at, end, found)
         elif kind == b"tkhd":
@@ -38,7 +38,7 @@ def _read_tracks(file: BinaryIO, start: int, stop: int, found: dict[int, str]) -
             found[next(reversed(found))] = file.read(4).decode("latin-1")
 
 
-def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
     """(kind, start of its content, end) of the boxes that stand one after another."""
     while start + 8 <= stop:
         file.seek(start)

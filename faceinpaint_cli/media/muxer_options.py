@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import lcm
+
 import av
 
 from faceinpaint_cli.media.mov_boxes import index_comes_first
@@ -25,8 +27,8 @@ def muxer_options(source: VideoIndex, incoming: av.container.InputContainer, for
     if format_name in MOV_FAMILY:
         if source.time_base.numerator == 1:
             options["video_track_timescale"] = str(source.time_base.denominator)
-        if incoming.streams.audio:  # what is shown of each track is said in this unit, sound to the sample
-            options["movie_timescale"] = str(max(s.rate for s in incoming.streams.audio))
+        if incoming.streams.audio:
+            options["movie_timescale"] = str(_movie_timescale(source, incoming))
         if index_comes_first(source.path):
             flags.append("faststart")
         if any(key.startswith("com.") for key in incoming.metadata):  # maker, model and place of a phone, say
@@ -43,3 +45,13 @@ def muxer_options(source: VideoIndex, incoming: av.container.InputContainer, for
     elif format_name == "avi":  # for the start of sound before zero pictures would be moved, by part of a frame
         options["avoid_negative_ts"] = "disabled"
     return options
+
+
+def _movie_timescale(source: VideoIndex, incoming: av.container.InputContainer) -> int:
+    """The parts of a second in which an mp4 says what is shown of each track, and how long after the others it starts:
+    sound to the sample, and each start to the point, where that is a number of 31 bits."""
+    unit = max(stream.rate for stream in incoming.streams.audio)
+    starts = [int(source.shown[0]) * source.time_base]
+    starts += [s.start_time * s.time_base for s in incoming.streams if s.start_time is not None and s.time_base]
+    exact = lcm(unit, *(start.denominator for start in starts))
+    return exact if exact < 2**31 else unit

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from faceinpaint_cli.errors import OutputError
-from faceinpaint_cli.media.atomic import atomic_path, hidden_beside
+from faceinpaint_cli.media.atomic import atomic_path, hidden_beside, lock_folder
 
 log = logging.getLogger(__name__)
 
@@ -48,26 +50,37 @@ class SegmentStore:
 
     `key` is what the segments depend on (input, settings); those of another key are thrown away. The folder outlives an
     interruption, and with `keep` a failure as well; the next run with `keep` and the same key goes on from there, one
-    without it begins anew.
+    without it begins anew. Another run that writes the same output meanwhile is refused.
     """
 
     def __init__(self, output: Path, key: dict[str, Any], keep: bool) -> None:
         self.folder = hidden_beside(output, output.name, ".faceinpaint-segments")
+        self._output = output
         self._key = {"version": VERSION, **key}
         self._keep = keep
+        self._lock: int | None = None
         self.facts: dict[int, SegmentFacts] = {}
 
     def __enter__(self) -> SegmentStore:
         manifest = self.folder / MANIFEST
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = lock_folder(self.folder)
             if not (self._keep and _read_json(manifest) == self._key):
-                self._remove()
-                self.folder.mkdir(parents=True)
+                for path in self.folder.iterdir():
+                    path.unlink()
                 with atomic_path(manifest) as temporary:
                     temporary.write_text(json.dumps(self._key), encoding="utf-8")
+        except BlockingIOError as error:
+            raise OutputError(f"cannot write {self._output}: another run is at work on it; let it end, or choose "
+                              "another --output") from error
         except OSError as error:
+            self._give_up()
             raise OutputError(f"cannot write {self.folder}: {error.strerror or error}; choose another --output"
                               ) from error
+        except BaseException:
+            self._give_up()
+            raise
         for path in sorted(self.folder.glob("*.json")):
             content = _read_json(path)
             if path.name != MANIFEST and content is not None and path.with_suffix(".packets").is_file():
@@ -79,6 +92,7 @@ class SegmentStore:
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
         if kind is None or not self.facts or not (self._keep or interrupted):
             self._remove()
+        self._release()
 
     def clear(self) -> None:
         """Throw all segments away (they turned out to be of no use)."""
@@ -108,6 +122,16 @@ class SegmentStore:
 
     def _name(self, start: int) -> Path:
         return self.folder / f"{start:09d}.packets"
+
+    def _give_up(self) -> None:
+        with suppress(OSError):  # it is not there, or finished segments are in it
+            self.folder.rmdir()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _remove(self) -> None:
         if self.folder.is_dir():

@@ -15,6 +15,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from faceinpaint_cli.media import image_samples as samples
 from faceinpaint_cli.media.tiff_tags import DECODING, LAYOUT, SINGLE, Tag
 
+BIG = (b"II+\0", b"MM\0+")
 _RAW, _LZW, _DEFLATE, _OLD_DEFLATE, _PACKBITS, _LZMA, _ZSTD = 1, 5, 8, 32946, 32773, 34925, 50000
 _PACKERS = {_LZW: "tiff_lzw", _PACKBITS: "packbits", _LZMA: "lzma", _ZSTD: "zstd"}
 """Compressions of plain bytes, by the names that Pillow gives to libtiff's coders."""
@@ -56,6 +57,8 @@ class TiffFile:
     """Reads fields of the first page of `data`; ValueError or struct.error where they make no sense."""
 
     def __init__(self, data: bytes) -> None:
+        if data.startswith(BIG):
+            raise ValueError("it is a BigTIFF, made for files of more than 4 GB; convert it to plain TIFF")
         self.data = data
         self.order = "<" if data[:2] == b"II" else ">"
         self._page, = self._unpack("I", 4)
@@ -126,14 +129,18 @@ class TiffFile:
     def is_plain(self) -> bool:
         """Whether the samples can be taken out of the strips or tiles here, and put back."""
         bits = set(self.numbers(Tag.BITS) or [1])
-        formats = set(self.numbers(Tag.SAMPLE_FORMAT) or [_UNSIGNED])
         packed = self.number(Tag.COMPRESSION, _RAW)
         small = self.bits < 8
-        return (len(bits) == 1 and self.bits in (1, 2, 4, 8, 16) and formats <= {_UNSIGNED, _UNDEFINED}
+        return (len(bits) == 1 and self.bits in (1, 2, 4, 8, 16) and self.whole_numbers()
                 and (packed in (_RAW, _DEFLATE, _OLD_DEFLATE) or packed in _PACKERS)
                 and self.number(Tag.FILL_ORDER, 1) == 1
                 and (self.predictor == 1 or (self.predictor == _HORIZONTAL and not small))
                 and (bool(self.numbers(Tag.STRIP_OFFSETS)) or bool(self.numbers(Tag.TILE_OFFSETS))))
+
+    def whole_numbers(self) -> bool:
+        """Whether all samples are unsigned and of 16 bits at most."""
+        formats = set(self.numbers(Tag.SAMPLE_FORMAT) or [_UNSIGNED])
+        return formats <= {_UNSIGNED, _UNDEFINED} and max(self.numbers(Tag.BITS) or [1]) <= 16
 
     @property
     def _tiled(self) -> bool:

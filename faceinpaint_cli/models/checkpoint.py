@@ -149,15 +149,19 @@ def find_model(name_or_path: str | Path) -> list[Path]:
     """The file or pair of files behind a bundled name or a path."""
     text = str(name_or_path)
     path = Path(text)
-    if path.suffix == ".safetensors" or path.parent != Path() or path.is_file():
-        if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError:  # it is in a folder that may not be entered
+        there = False
+    if path.suffix == ".safetensors" or path.parent != Path() or there:
+        if not there:
             raise ModelError(f"no model file at {path}: give --model a .safetensors file or a bundled name")
         return [path]
     bundled = bundled_models()
     if text not in bundled:
-        there = ", ".join(bundled) or "none"
+        names = ", ".join(bundled) or "none"
         raise ModelError(
-            f"no bundled model is named {text!r} (there: {there}): give --model one of these or a file"
+            f"no bundled model is named {text!r} (there: {names}): give --model one of these or a file"
         )
     return bundled[text]
 

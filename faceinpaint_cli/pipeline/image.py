@@ -61,10 +61,11 @@ class Repaired:
 
 
 def repair_images(jobs: Iterable[Job], config: RunConfig, stages: Stages) -> Iterator[JobResult]:
-    """Repair picture files and yield what became of each, in order. One that fails does not stop the rest."""
+    """Repair picture files and yield what became of each, in order. One that fails does not stop the rest. On Ctrl-C
+    those that are being written are still yielded."""
     loaded = ordered_map(lambda job: _load(job, stages), jobs)
     filled = (pair for group in _groups(loaded) for pair in _fill_group(group, stages))
-    return ordered_map(lambda pair: _finish(*pair, config, stages), filled)
+    return ordered_map(lambda pair: _finish(*pair, config, stages), filled, finish=True)
 
 
 def repair_pictures(images: Sequence[np.ndarray], masks: Sequence[np.ndarray | None],

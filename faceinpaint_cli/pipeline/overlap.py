@@ -19,11 +19,13 @@ DECODER_PATIENCE = 300.0
 """Seconds without any frame after which a decoder is taken to hang."""
 
 
-def ordered_map(function: Callable[[A], B], items: Iterable[A], workers: int = 2, ahead: int = 4) -> Iterator[B]:
+def ordered_map(function: Callable[[A], B], items: Iterable[A], workers: int = 2, ahead: int = 4,
+                finish: bool = False) -> Iterator[B]:
     """`map(function, items)` in order, on `workers` threads, with at most `ahead` results waiting.
 
     An exception of `function` reaches the caller at the item's turn. When the caller stops early, what has
-    not started is cancelled and what runs is waited for, so nothing is left working in the background.
+    not started is cancelled and what runs is waited for, so nothing is left working in the background. With `finish`
+    a KeyboardInterrupt while items are made reaches the caller after the results of what had started.
     """
     pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[B]] = deque()
@@ -31,9 +33,19 @@ def ordered_map(function: Callable[[A], B], items: Iterable[A], workers: int = 2
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) > ahead:
-                yield waiting.popleft().result()
+                result = waiting[0].result()
+                waiting.popleft()  # now, so that an interruption of the wait does not lose it
+                yield result
         while waiting:
-            yield waiting.popleft().result()
+            result = waiting[0].result()
+            waiting.popleft()
+            yield result
+    except KeyboardInterrupt:
+        started = [future for future in waiting if not future.cancel()]
+        if finish:
+            for future in started:
+                yield future.result()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

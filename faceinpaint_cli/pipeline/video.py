@@ -20,6 +20,7 @@ from faceinpaint_cli.damage.evidence import Diagnosis, diagnose
 from faceinpaint_cli.errors import FaceInpaintError, InputError, OutputError, describe
 from faceinpaint_cli.media.atomic import atomic_path, scratch_beside
 from faceinpaint_cli.media.audit import Findings, audit, require
+from faceinpaint_cli.media.broken_off import broken_off
 from faceinpaint_cli.media.encoders import Encoder, choose_encoder
 from faceinpaint_cli.media.fields import FieldMarker, FieldReader
 from faceinpaint_cli.media.planes import ToRgb, alpha_of, conform
@@ -67,13 +68,14 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
         if diagnosis is not None and diagnosis.damaged:
             from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
-            for note in diagnosis.notes:
-                log.warning("%s: %s", job.input, note)
             path, wrong = stack.enter_context(bits_set_right(job, diagnosis))
             left = diagnose(path) if wrong else diagnosis
             if left.damaged:
                 mended = MendedFrames.of(index_video(path), left, stages)
         source = index_video(path) if mended is None else mended.source
+        notes = broken_off(job.input) if diagnosis is None else diagnosis.notes
+        for note in notes:
+            log.warning("%s: %s", job.input, note)
         if mended is not None and mended.why_not:
             log.warning("%s is damaged, but its pictures cannot be mended (%s); they stay as the decoder conceals them",
                         job.input, mended.why_not)
@@ -98,6 +100,8 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
             found.facts["damage"] = _damage_report(diagnosis, wrong, mended)
             if (mended is None or helpless) and not masked.any():
                 result = replace(result, method="none" if helpless else "bits", frames_damaged=diagnosis.frames_damaged)
+        else:
+            found.notes.extend(notes)
         if stages.show and result.method != "copy":
             from faceinpaint_cli.pipeline.video_show import show_video
 
