@@ -90,6 +90,21 @@ def test_a_wrong_bit_is_found(tmp_path: Path, options: dict[str, str]) -> None:
     assert [(w.packet, w.bits, w.sure) for w in wrong] == [(hit, ((byte, 4),), True)]
 
 
+def test_slices_of_a_few_bytes_beside_a_hit_one_are_no_error(tmp_path: Path) -> None:
+    still = np.concatenate([scene(0, 144, 176)[:96] // 2, np.full((48, 176), 90, np.uint8)])
+    moving = [np.concatenate([scene(i, 144, 176)[:96], still[96:]]) for i in range(24)]
+    options = {"slices": "3", "bf": "0", "crf": "16", "threads": "1", "x264-params": "weightp=0"}
+    clip = encode(tmp_path / "clip.mp4", "libx264", moving, 8, options=options)
+    with av.open(str(clip)) as container:
+        prefix = length_size("h264", container.streams.video[0].codec_context.extradata)
+    slices = [u.data for u in split(packets_of(clip)[12], prefix)]
+    assert len(slices[-1]) < 14 < len(slices[0]), "the last slice only says that nothing moves"
+    byte = prefix + len(slices[0]) // 4
+    damaged = with_packets(clip, tmp_path / "damaged.mp4",
+                           lambda n, data: turned(data, [(byte, 4)]) if n == 12 else data)
+    assert find_wrong_bits(diagnose(damaged)) == [], "too little of the slice follows to prove a bit"
+
+
 def test_lost_bytes_are_no_wrong_bit(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4")
 

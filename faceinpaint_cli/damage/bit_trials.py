@@ -159,8 +159,9 @@ class _Slice:
     said: Callable[[bytes], Messages]
 
     def is_used_up(self, data: bytes) -> bool:
-        """Whether data with which the decoder finds no fault are needed to the last byte."""
-        return not all(self.decodes(data[:-cut]) for cut in CUTS)
+        """Whether data with which the decoder finds no fault are needed to the last byte. (Of a slice of a few bytes a
+        cut leaves no whole header, and so nothing that decodes.)"""
+        return not all(len(data) - cut > self.start and self.decodes(data[:-cut]) for cut in CUTS)
 
 
 class _Trials:
