@@ -135,6 +135,20 @@ def test_a_keyframe_that_no_hit_picture_reaches_judges_no_fill() -> None:
     assert not Course(1.5, torn).is_worse_than(Course(2.0, smooth)), "it does reach it"
 
 
+def test_refresh_bit_by_bit_is_no_group_that_stands_alone(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", frames=48, bf="0", **{"x264-params": "intra-refresh=1:keyint=16"})
+    corrupt(clip, tmp_path / "damaged.mp4", Corruption("bscv", seed=1, bytes=300, spare_keyframes=True), tmp_path)
+    found, clean, damaged = diagnose(tmp_path / "damaged.mp4"), decoded(clip), decoded(tmp_path / "damaged.mp4")
+    assert [p.index for p in found.pictures if p.keyframe] == [0, 16, 32], "the container calls them keyframes"
+    assert len(found.groups) == 1 and max(o.packet for g in found.groups for o in g.onsets) > 16
+    hurt = {t for t in clean if psnr(clean[t], damaged[t]) < 60}
+    assert hurt and hurt <= found.damaged_times()
+    shown, _ = mended(found)
+    assert np.mean([psnr(clean[t], shown[t]) - psnr(clean[t], damaged[t]) for t in hurt]) > 1
+    shown, _ = mended(found, from_truth(clip))
+    assert all((clean[t][0] == shown[t][0]).all() for t in clean)
+
+
 @pytest.mark.parametrize("options", [{}, {"b-pyramid": "strict", "refs": "4"}, {"weightb": "0", "bf": "2"}], ids=str)
 def test_with_b_pictures_the_rest_is_nearly_exact(tmp_path: Path, options: dict[str, str]) -> None:
     clip = make_clip(tmp_path / "clean.mp4", **options)

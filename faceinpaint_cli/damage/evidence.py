@@ -25,7 +25,7 @@ from faceinpaint_cli.damage.decoder_log import decode_logged, listening
 from faceinpaint_cli.damage.gaps import CodedPicture, Missing, missing_pictures, packets_after_gaps
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
-from faceinpaint_cli.media.h264_headers import ParameterSets, SliceHeader, Sps, is_slice
+from faceinpaint_cli.media.h264_headers import ParameterSets, SliceHeader, Sps, is_slice, predicts
 from faceinpaint_cli.media.h264_nal import length_size, split
 from faceinpaint_cli.media.planes import plane_array
 from faceinpaint_cli.media.video_index import open_video, video_stream
@@ -64,7 +64,7 @@ class Onset:
 
 @dataclass(frozen=True)
 class Group:
-    """Packets `first` to `last` (exclusive) from one keyframe to the next."""
+    """Packets `first` to `last` (exclusive) from one keyframe to the next that stands alone."""
 
     first: int
     last: int
@@ -236,16 +236,18 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
     for packet, frames, error in tolerant.decode(context, packets()):
         number = len(survey.pictures)
         if packet is not None:
-            survey.pictures.append(CodedPicture(number, times[number], packet.dts, packet.duration or 0,
-                                                packet.is_keyframe, packet.is_discard))
-            assert packet.pts is not None
-            order[packet.pts] = number
-            if packet.is_corrupt:
-                survey.sign(number, "container says corrupt")
+            refreshes = False
             if sets is not None:
                 survey.slices.append(_first_slice(bytes(packet), prefix, sets))
                 if survey.slices[-1] is None:
                     survey.sign(number, "no readable slice header")
+                refreshes = packet.is_keyframe and predicts(split(bytes(packet), prefix), sets)
+            survey.pictures.append(CodedPicture(number, times[number], packet.dts, packet.duration or 0,
+                                                packet.is_keyframe, packet.is_discard, refreshes))
+            assert packet.pts is not None
+            order[packet.pts] = number
+            if packet.is_corrupt:
+                survey.sign(number, "container says corrupt")
         if error is not None:
             broken = True
             earliest = max(0, number - (context.thread_count or 1)) if threads else number
@@ -334,7 +336,7 @@ def _first_slice(packet: bytes, prefix: int, sets: ParameterSets) -> tuple[Slice
 
 
 def _groups(pictures: Sequence[CodedPicture]) -> list[Group]:
-    edges = sorted({0, len(pictures), *(p.index for p in pictures if p.keyframe)})
+    edges = sorted({0, len(pictures), *(p.index for p in pictures if p.starts)})
     return [Group(a, b) for a, b in pairwise(edges)]
 
 

@@ -20,7 +20,8 @@ LONGEST_GAP = 64
 @dataclass(frozen=True)
 class CodedPicture:
     """A packet of the stream: times in units of the stream's time base, in decoding order; `discard` where
-    the container says that it is decoded and not shown."""
+    the container says that it is decoded and not shown. A keyframe that `refreshes` is one in name: from there on
+    pictures become whole bit by bit (intra refresh), and refer to what was before."""
 
     index: int
     pts: int | None
@@ -28,6 +29,12 @@ class CodedPicture:
     duration: int
     keyframe: bool
     discard: bool = False
+    refreshes: bool = False
+
+    @property
+    def starts(self) -> bool:
+        """Whether it is a keyframe that shows nothing of what was before."""
+        return self.keyframe and not self.refreshes
 
 
 @dataclass(frozen=True)

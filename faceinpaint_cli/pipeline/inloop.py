@@ -95,7 +95,7 @@ class InLoop:
         onsets = {o.packet: o for g in self.diagnosis.groups for o in g.onsets}
         missing = [m for g in self.diagnosis.groups for m in g.missing]
         packets = (p for p in container.demux(self._stream) if p.size)
-        for first, last in pairwise(closed_groups([(p.keyframe, p.pts or 0) for p in pictures])):
+        for first, last in pairwise(closed_groups([(p.starts, p.pts or 0) for p in pictures])):
             damaged = any(first <= n < last for n in onsets) or any(first < m.before <= last for m in missing)
             group: list[Coded] = []
             for number, packet in zip(range(first, last), packets, strict=False):
