@@ -27,6 +27,7 @@ from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_headers import ParameterSets, SliceHeader, Sps, is_slice, predicts
 from faceinpaint_cli.media.h264_nal import length_size, split
+from faceinpaint_cli.media.picture_order import HevcOrder, Mpeg2Order, Order
 from faceinpaint_cli.media.planes import plane_array
 from faceinpaint_cli.media.video_index import open_video, video_stream
 
@@ -41,6 +42,7 @@ ONE_FRAME_EACH = frozenset(("h264", "hevc", "mpeg1video", "mpeg2video", "mjpeg",
 """Codecs whose packets each give a frame, if they have a time (others have packets that show nothing)."""
 UNFILTERED = {"skip_loop_filter": "all"}
 """Nothing that is read from a stream hangs on its pictures being smoothed; in H.264 that is a quarter of the work."""
+MPEG_1_2 = frozenset(("mpeg1video", "mpeg2video"))
 WATCHED = frozenset(("hevc",))
 """Codecs whose pictures are looked at: their decoders read on in what is damaged, and what is seen can be mended."""
 UNTIMED = 1 << 61
@@ -177,7 +179,7 @@ def diagnose(path: Path | str) -> Diagnosis:
         survey = _survey(container, stream, path)
     if not survey.pictures:
         raise InputError(f"{path}: expected a video, its video stream holds no picture; get the file again")
-    missing = missing_pictures(survey.pictures, survey.slices)
+    missing = missing_pictures(survey.pictures, survey.slices, survey.orders, survey.signs.keys())
     groups = _groups(survey.pictures)
     for gap in missing:
         survey.signs.setdefault(min(gap.before, len(survey.pictures) - 1), []).append("picture missing")
@@ -196,6 +198,7 @@ def diagnose(path: Path | str) -> Diagnosis:
 class _Survey:
     pictures: list[CodedPicture] = field(default_factory=list)
     slices: list[tuple[SliceHeader, Sps] | None] = field(default_factory=list)
+    orders: list[Order | None] = field(default_factory=list)
     signs: dict[int, list[str]] = field(default_factory=dict)
 
     def sign(self, packet: int, what: str) -> None:
@@ -212,8 +215,9 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
     threads = codec in SILENT_CODECS
     context = tolerant.open_decoder(stream, threads)
     context.options = UNFILTERED | ({"err_detect": "explode"} if codec in SILENT_CODECS else {})
-    prefix = length_size(codec, context.extradata) if codec == "h264" else 0
+    prefix = length_size(codec, context.extradata) if codec in ("h264", "hevc") else 0
     sets = ParameterSets.from_extradata(context.extradata) if codec == "h264" else None
+    counted = HevcOrder(context.extradata, prefix) if codec == "hevc" else Mpeg2Order() if codec in MPEG_1_2 else None
     shown: set[int] = set()
     corrupt: set[int] = set()
     undecoded: set[int] = set()
@@ -242,6 +246,8 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
                 if survey.slices[-1] is None:
                     survey.sign(number, "no readable slice header")
                 refreshes = packet.is_keyframe and predicts(split(bytes(packet), prefix), sets)
+            if counted is not None:
+                survey.orders.append(counted.of(bytes(packet)[:SURVEYED_BYTES]))
             survey.pictures.append(CodedPicture(number, times[number], packet.dts, packet.duration or 0,
                                                 packet.is_keyframe, packet.is_discard, refreshes))
             assert packet.pts is not None
