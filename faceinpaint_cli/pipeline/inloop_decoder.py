@@ -173,7 +173,7 @@ class GroupDecoder:
             size = (frame.width, frame.height)
             self._size = self._size or size
             if size != self._size:
-                at = "" if frame.time is None else f" at {frame.time:.2f} s"
+                at = "" if frame.pts is None else f" at {float(frame.pts * self._time_base):.2f} s"
                 raise InputError(f"{self._stream.container.name}: its picture changes from {self._size[0]} x "
                                  f"{self._size[1]} to {size[0]} x {size[1]}{at}; split it there, or convert it to one "
                                  "size")
