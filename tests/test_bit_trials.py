@@ -11,6 +11,7 @@ from media_factory import decoded, encode, scene
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.damage.bit_trials import find_wrong_bits
 from faceinpaint_cli.damage.evidence import diagnose
+from faceinpaint_cli.damage.unread import unread_pictures
 from faceinpaint_cli.gallery import Gallery
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_expendable import expendable
@@ -191,3 +192,29 @@ def test_the_page_shows_where_the_damage_was(tmp_path: Path) -> None:
     assert 1 <= len(rows) - 1 <= WORST and all(row.count("<img") == 3 for row in rows[:-1])
     assert rows[-1].count("<img") == STRIP and "8 of 24 frames damaged" in rows[-1]
     assert '<rect x="33.333" width="33.333"' in rows[-1] and "0.32 s to 0.64 s" in rows[-1]
+
+
+@pytest.mark.parametrize("options", CODINGS, ids=str)
+def test_whole_slices_are_needed_to_their_ends(tmp_path: Path, options: dict[str, str]) -> None:
+    assert unread_pictures(make_clip(tmp_path / "clip.mp4", **options)) == []
+
+
+def test_pictures_are_seen_that_decode_to_something_else_without_a_word(tmp_path: Path) -> None:
+    """Where the decoder notices other damage; a file in which it notices none is not searched."""
+    clip = make_clip(tmp_path / "clip.mp4", bf="0")
+
+    def hurt(*numbers: int) -> Callable[[int, bytes], bytes]:
+        def change(number: int, data: bytes) -> bytes:
+            third = len(data) // 3
+            return data[:third] + bytes(40) + data[third + 40 :] if number in numbers else data
+
+        return change
+
+    silent = [n for n in range(1, 24) if not diagnose(with_packets(clip, tmp_path / "one.mp4", hurt(n))).damaged]
+    told = [n for n in range(1, 24) if n not in silent and n % 8]
+    unread = [n for n in silent if unread_pictures(with_packets(clip, tmp_path / "one.mp4", hurt(n))) == [n]]
+    assert len(unread) >= 3 and told
+    hit = next(n for n in unread if n // 8 != told[0] // 8)
+    found = diagnose(with_packets(clip, tmp_path / "two.mp4", hurt(hit, told[0])))
+    signs = {o.packet: o.signs for g in found.groups for o in g.onsets}
+    assert signs[hit] == ("its slice ends before its data",) and told[0] in signs

@@ -23,6 +23,7 @@ import av
 from faceinpaint_cli.damage.audio import damaged_sound
 from faceinpaint_cli.damage.decoder_log import decode_logged, listening
 from faceinpaint_cli.damage.gaps import CodedPicture, Missing, missing_pictures, packets_after_gaps
+from faceinpaint_cli.damage.unread import unread_pictures
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_headers import ParameterSets, SliceHeader, Sps, is_slice, predicts
@@ -186,6 +187,10 @@ def diagnose(path: Path | str) -> Diagnosis:
     if all(p.pts is None for p in survey.pictures):
         for number in packets_after_gaps(survey.slices):
             survey.sign(number, "pictures before it are missing")
+    if survey.signs and codec == "h264":  # a whole file need not be searched for what its decoder does not notice
+        behind_whole_ones = {gap.before - 1 for gap in missing}  # their data may be what is left of a missing picture
+        for number in set(unread_pictures(path)) - behind_whole_ones:
+            survey.sign(number, "its slice ends before its data")
     suspected = [g for g in groups if any(g.first <= i < g.last for i in survey.signs)]
     onsets = _examine(path, survey, suspected, codec) if suspected else []
     placed = [Group(g.first, g.last, tuple(o for o in onsets if g.first <= o.packet < g.last),
