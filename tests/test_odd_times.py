@@ -69,3 +69,21 @@ def test_recordings_joined_end_to_end_are_one_clear_line(clip: Path, tmp_path: P
     with pytest.raises(InputError, match=r"its times go back by .* at packet 24"):
         inpaint_video(joined, tmp_path / "out.ts", box=("0,0,16,16",), method="telea")
     assert not (tmp_path / "out.ts").exists()
+
+
+def test_an_error_names_the_file_that_was_given(tmp_path: Path) -> None:
+    """And not the copy in which its wrong bits are right."""
+    part = make_clip(tmp_path / "part.ts", audio=None, frames=FRAMES, size=(176, 144), options={"bf": "0", "crf": "10"})
+    whole = bytearray(part.read_bytes())
+    with av.open(str(part)) as container:
+        place = [p.pos for p in container.demux(video=0) if p.size][12] + 188 + 100
+    whole[place] ^= 16
+    joined = tmp_path / "joined.ts"
+    end = bytearray(part.read_bytes())
+    with av.open(str(part)) as container:
+        last = [p.pos for p in container.demux(video=0) if p.size][18] + 188
+    end[last : last + 4] = bytes(4)
+    joined.write_bytes(bytes(whole) + bytes(end))
+    with pytest.raises(InputError, match=r"joined\.ts: its times go back"):
+        inpaint_video(joined, tmp_path / "out.ts")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["joined.ts", "part.ts"]

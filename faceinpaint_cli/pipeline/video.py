@@ -74,6 +74,7 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
             left = diagnose(path) if wrong else diagnosis
             if left.damaged:
                 mended = MendedFrames.of(index_video(path), left)
+        stack.enter_context(naming(job.input, path))
         source = index_video(path) if mended is None else mended.source
         if mended is not None and mended.why_not:
             log.warning("%s is damaged, but its pictures cannot be mended (%s); they stay as the decoder conceals them",
@@ -143,6 +144,17 @@ def bits_set_right(job: Job, damaged: Path, diagnosis: Diagnosis) -> Iterator[tu
             path = stack.enter_context(scratch_beside(job.output, damaged.suffix))
             done = set(copy_with_turned_bits(damaged, path, {w.packet: w.bits for w in wrong}))
         yield path, [w for w in wrong if w.packet in done]
+
+
+@contextmanager
+def naming(given: Path, copy: Path) -> Iterator[None]:
+    """Errors that come meanwhile name the file that was given, not the copy of it that is worked on."""
+    try:
+        yield
+    except FaceInpaintError as error:
+        if copy == given or str(copy) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(copy), str(given))) from error
 
 
 def _damage_report(diagnosis: Diagnosis, wrong: Sequence[WrongBits], mended: MendedFrames | None) -> dict[str, Any]:
