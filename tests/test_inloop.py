@@ -17,8 +17,9 @@ from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.media.video_reader import DecodeLog
+from faceinpaint_cli.pipeline import inloop
 from faceinpaint_cli.pipeline.course import Course
-from faceinpaint_cli.pipeline.inloop import InLoop, closed_groups, why_not
+from faceinpaint_cli.pipeline.inloop import InLoop, group_edges, why_not
 from faceinpaint_cli.pipeline.video_damage import MendedFrames
 from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
 
@@ -218,9 +219,23 @@ def test_other_codecs_and_interlaced_are_refused_with_a_reason(tmp_path: Path) -
     assert "mpeg4" in (why_not(diagnose(tmp_path / "m.avi")) or "")
 
 
-def test_closed_groups_are_cut_only_where_nothing_crosses() -> None:
+def test_groups_are_cut_where_nothing_crosses_and_long_ones_where_only_leading_pictures_do() -> None:
     pictures = [(True, 0), (False, 2), (False, 1), (True, 3), (False, 5), (True, 7), (False, 6), (True, 8)]
-    assert closed_groups(pictures) == [0, 3, 7, 8]
+    assert group_edges(pictures) == [0, 3, 7, 8]
+    assert group_edges(pictures, longest=2) == [0, 3, 5, 7, 8]
+    assert group_edges([(True, 3), (False, 1), (True, 2), (False, 4)], longest=1) == [0, 4]
+
+
+@pytest.mark.parametrize("longest", [1, 240])
+def test_open_groups_are_mended_whole_or_cut(longest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given the true pictures; what a B picture takes of the motion of a hit one is lost."""
+    monkeypatch.setattr(inloop.group_edges, "__defaults__", (longest,))
+    clip = make_clip(tmp_path / "clean.mp4", frames=60, gop=12, bf="2", **{"x264-params": "open-gop=1:b-adapt=0"})
+    corrupt(clip, tmp_path / "damaged.mp4", Corruption("bscv", seed=1, bytes=300), tmp_path)
+    found, clean = diagnose(tmp_path / "damaged.mp4"), decoded(clip)
+    shown, loop = mended(found, from_truth(clip))
+    assert loop.mended and shown.keys() == clean.keys()
+    assert np.mean([min(psnr(clean[t], shown[t]), 60) for t in clean]) > 55
 
 
 @pytest.mark.parametrize("frames", [20, 40], ids=["no keyframe behind", "a keyframe behind"])
