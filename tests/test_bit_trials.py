@@ -11,6 +11,7 @@ from media_factory import decoded, encode, scene
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.damage.bit_trials import find_wrong_bits
 from faceinpaint_cli.damage.evidence import diagnose
+from faceinpaint_cli.damage.unread import unread_pictures
 from faceinpaint_cli.gallery import Gallery
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_expendable import expendable
@@ -88,6 +89,21 @@ def test_a_wrong_bit_is_found(tmp_path: Path, options: dict[str, str]) -> None:
     assert [o.packet for g in found.groups for o in g.onsets] == [hit]
     wrong = find_wrong_bits(found)
     assert [(w.packet, w.bits, w.sure) for w in wrong] == [(hit, ((byte, 4),), True)]
+
+
+def test_slices_of_a_few_bytes_beside_a_hit_one_are_no_error(tmp_path: Path) -> None:
+    still = np.concatenate([scene(0, 144, 176)[:96] // 2, np.full((48, 176), 90, np.uint8)])
+    moving = [np.concatenate([scene(i, 144, 176)[:96], still[96:]]) for i in range(24)]
+    options = {"slices": "3", "bf": "0", "crf": "16", "threads": "1", "x264-params": "weightp=0"}
+    clip = encode(tmp_path / "clip.mp4", "libx264", moving, 8, options=options)
+    with av.open(str(clip)) as container:
+        prefix = length_size("h264", container.streams.video[0].codec_context.extradata)
+    slices = [u.data for u in split(packets_of(clip)[12], prefix)]
+    assert len(slices[-1]) < 14 < len(slices[0]), "the last slice only says that nothing moves"
+    byte = prefix + len(slices[0]) // 4
+    damaged = with_packets(clip, tmp_path / "damaged.mp4",
+                           lambda n, data: turned(data, [(byte, 4)]) if n == 12 else data)
+    assert find_wrong_bits(diagnose(damaged)) == [], "too little of the slice follows to prove a bit"
 
 
 def test_lost_bytes_are_no_wrong_bit(tmp_path: Path) -> None:
@@ -176,3 +192,29 @@ def test_the_page_shows_where_the_damage_was(tmp_path: Path) -> None:
     assert 1 <= len(rows) - 1 <= WORST and all(row.count("<img") == 3 for row in rows[:-1])
     assert rows[-1].count("<img") == STRIP and "8 of 24 frames damaged" in rows[-1]
     assert '<rect x="33.333" width="33.333"' in rows[-1] and "0.32 s to 0.64 s" in rows[-1]
+
+
+@pytest.mark.parametrize("options", CODINGS, ids=str)
+def test_whole_slices_are_needed_to_their_ends(tmp_path: Path, options: dict[str, str]) -> None:
+    assert unread_pictures(make_clip(tmp_path / "clip.mp4", **options)) == []
+
+
+def test_pictures_are_seen_that_decode_to_something_else_without_a_word(tmp_path: Path) -> None:
+    """Where the decoder notices other damage; a file in which it notices none is not searched."""
+    clip = make_clip(tmp_path / "clip.mp4", bf="0")
+
+    def hurt(*numbers: int) -> Callable[[int, bytes], bytes]:
+        def change(number: int, data: bytes) -> bytes:
+            third = len(data) // 3
+            return data[:third] + bytes(40) + data[third + 40 :] if number in numbers else data
+
+        return change
+
+    silent = [n for n in range(1, 24) if not diagnose(with_packets(clip, tmp_path / "one.mp4", hurt(n))).damaged]
+    told = [n for n in range(1, 24) if n not in silent and n % 8]
+    unread = [n for n in silent if unread_pictures(with_packets(clip, tmp_path / "one.mp4", hurt(n))) == [n]]
+    assert len(unread) >= 3 and told
+    hit = next(n for n in unread if n // 8 != told[0] // 8)
+    found = diagnose(with_packets(clip, tmp_path / "two.mp4", hurt(hit, told[0])))
+    signs = {o.packet: o.signs for g in found.groups for o in g.onsets}
+    assert signs[hit] == ("its slice ends before its data",) and told[0] in signs

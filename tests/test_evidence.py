@@ -17,7 +17,8 @@ from faceinpaint_cli.media.planes import plane_array
 from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
 
 SHARED = Path(os.environ.get("FACEINPAINT_SHARED", Path(__file__).parents[2] / "shared"))
-QUIET = {"libx265": {"x265-params": "keyint=16:scenecut=0:log-level=none"}, "libsvtav1": {"preset": "12"}}
+X265 = "keyint=16:scenecut=0:log-level=none"
+QUIET = {"libx265": {"x265-params": X265}, "libsvtav1": {"preset": "12"}}
 
 
 def make_clip(path: Path, codec: str = "libx264", frames: int = 48, size: tuple[int, int] = (96, 128),
@@ -91,6 +92,45 @@ def test_dropped_pictures_are_put_back_in_time(tmp_path: Path, options: dict[str
     assert found.times == sorted(p.pts for p in whole)
 
 
+@pytest.mark.parametrize(("codec", "options"), [
+    ("libx265", {"x265-params": X265}), ("libx265", {"x265-params": f"{X265}:open-gop=1:min-keyint=16"}),
+    ("mpeg2video", {"bf": "2"}), ("mpeg1video", {"bf": "0"}),
+], ids=["hevc", "hevc, open groups", "mpeg2", "mpeg1"])
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
+def test_pictures_that_their_order_counts_miss_are_put_back(tmp_path: Path, codec: str, options: dict[str, str],
+                                                            suffix: str) -> None:
+    clip = make_clip(tmp_path / f"clean{suffix}", codec, **options)
+    whole = diagnose(clip)
+    assert not whole.damaged
+    damaged = tmp_path / f"damaged{suffix}"
+    for seed in range(4):
+        hit = {h.picture for h in corrupt(clip, damaged, Corruption("drop", seed=seed, spare_keyframes=True),
+                                          tmp_path).hits}
+        expected = {whole.pictures[i].pts for i in hit} - {min(whole.times), max(whole.times)}
+        # what is shown last or first where a count begins anew leaves no trace
+        first = [min(q.pts for q in whole.pictures[p.index :]) for p in whole.pictures[1:] if p.keyframe]
+        ends = {t for start in first for t in whole.times[whole.times.index(start) - 1 :][:2]}
+        found = {m.pts for g in diagnose(damaged).groups for m in g.missing}
+        assert expected - ends <= found <= expected
+        assert expected
+
+
+def test_pictures_missing_beside_damage_are_put_back(tmp_path: Path) -> None:
+    """A keyframe begins a new count, so that it does not tell; a transport stream's counters do."""
+    clip = make_clip(tmp_path / "clean.ts", "libx265", **{"x265-params": X265})
+    data = clip.read_bytes()
+    whole, packets = diagnose(clip).times, [data[i : i + 188] for i in range(0, len(data), 188)]
+    starts = [i for i, p in enumerate(packets) if p[1] & 0x5F == 0x41 and p[2] == 0]
+    with av.open(str(clip)) as container:
+        keys = [i for i, p in enumerate(p for p in container.demux(video=0) if p.size) if p.is_keyframe]
+    lost = range(starts[keys[1] - 4], starts[keys[1]])  # the last pictures before it
+    (tmp_path / "damaged.ts").write_bytes(b"".join(p for i, p in enumerate(packets)
+                                                   if i not in lost or p[1] & 0x1F != 1 or p[2]))
+    found = diagnose(tmp_path / "damaged.ts")
+    assert len(found.pictures) == len(whole) - 4
+    assert found.times == whole
+
+
 @pytest.mark.parametrize("codec", ["libx265", "mpeg4", "mpeg2video"])
 def test_other_codecs_show_damage(tmp_path: Path, codec: str) -> None:
     clip = make_clip(tmp_path / "clean.mp4", codec, size=(192, 256))
@@ -130,6 +170,18 @@ def test_quicktime_animation_is_clean(tmp_path: Path) -> None:
     """Its decoder must be told the depth, which stands in the container alone."""
     pictures = (np.full((48, 64), 40 * i, np.uint8) for i in range(6))
     assert not diagnose(encode(tmp_path / "clip.mov", "qtrle", pictures, 3, "rgb24")).damaged
+
+
+def test_variable_rate_of_hevc_is_no_damage(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clean.mkv", "libx265", **{"x265-params": X265})
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "gaps.mkv"), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts += 200 * (packet.pts > 500)
+                packet.dts, packet.stream = None, stream
+                out.mux(packet)
+    assert not diagnose(tmp_path / "gaps.mkv").damaged
 
 
 def test_variable_rate_is_no_damage(tmp_path: Path) -> None:

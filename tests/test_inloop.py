@@ -17,8 +17,9 @@ from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.media.video_reader import DecodeLog
+from faceinpaint_cli.pipeline import inloop
 from faceinpaint_cli.pipeline.course import Course
-from faceinpaint_cli.pipeline.inloop import InLoop, closed_groups, why_not
+from faceinpaint_cli.pipeline.inloop import InLoop, group_edges, why_not
 from faceinpaint_cli.pipeline.video_damage import MendedFrames
 from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
 
@@ -135,6 +136,20 @@ def test_a_keyframe_that_no_hit_picture_reaches_judges_no_fill() -> None:
     assert not Course(1.5, torn).is_worse_than(Course(2.0, smooth)), "it does reach it"
 
 
+def test_refresh_bit_by_bit_is_no_group_that_stands_alone(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clean.mp4", frames=48, bf="0", **{"x264-params": "intra-refresh=1:keyint=16"})
+    corrupt(clip, tmp_path / "damaged.mp4", Corruption("bscv", seed=1, bytes=300, spare_keyframes=True), tmp_path)
+    found, clean, damaged = diagnose(tmp_path / "damaged.mp4"), decoded(clip), decoded(tmp_path / "damaged.mp4")
+    assert [p.index for p in found.pictures if p.keyframe] == [0, 16, 32], "the container calls them keyframes"
+    assert len(found.groups) == 1 and max(o.packet for g in found.groups for o in g.onsets) > 16
+    hurt = {t for t in clean if psnr(clean[t], damaged[t]) < 60}
+    assert hurt and hurt <= found.damaged_times()
+    shown, _ = mended(found)
+    assert np.mean([psnr(clean[t], shown[t]) - psnr(clean[t], damaged[t]) for t in hurt]) > 1
+    shown, _ = mended(found, from_truth(clip))
+    assert all((clean[t][0] == shown[t][0]).all() for t in clean)
+
+
 @pytest.mark.parametrize("options", [{}, {"b-pyramid": "strict", "refs": "4"}, {"weightb": "0", "bf": "2"}], ids=str)
 def test_with_b_pictures_the_rest_is_nearly_exact(tmp_path: Path, options: dict[str, str]) -> None:
     clip = make_clip(tmp_path / "clean.mp4", **options)
@@ -204,9 +219,23 @@ def test_other_codecs_and_interlaced_are_refused_with_a_reason(tmp_path: Path) -
     assert "mpeg4" in (why_not(diagnose(tmp_path / "m.avi")) or "")
 
 
-def test_closed_groups_are_cut_only_where_nothing_crosses() -> None:
+def test_groups_are_cut_where_nothing_crosses_and_long_ones_where_only_leading_pictures_do() -> None:
     pictures = [(True, 0), (False, 2), (False, 1), (True, 3), (False, 5), (True, 7), (False, 6), (True, 8)]
-    assert closed_groups(pictures) == [0, 3, 7, 8]
+    assert group_edges(pictures) == [0, 3, 7, 8]
+    assert group_edges(pictures, longest=2) == [0, 3, 5, 7, 8]
+    assert group_edges([(True, 3), (False, 1), (True, 2), (False, 4)], longest=1) == [0, 4]
+
+
+@pytest.mark.parametrize("longest", [1, 240])
+def test_open_groups_are_mended_whole_or_cut(longest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given the true pictures; what a B picture takes of the motion of a hit one is lost."""
+    monkeypatch.setattr(inloop.group_edges, "__defaults__", (longest,))
+    clip = make_clip(tmp_path / "clean.mp4", frames=60, gop=12, bf="2", **{"x264-params": "open-gop=1:b-adapt=0"})
+    corrupt(clip, tmp_path / "damaged.mp4", Corruption("bscv", seed=1, bytes=300), tmp_path)
+    found, clean = diagnose(tmp_path / "damaged.mp4"), decoded(clip)
+    shown, loop = mended(found, from_truth(clip))
+    assert loop.mended and shown.keys() == clean.keys()
+    assert np.mean([min(psnr(clean[t], shown[t]), 60) for t in clean]) > 55
 
 
 @pytest.mark.parametrize("frames", [20, 40], ids=["no keyframe behind", "a keyframe behind"])

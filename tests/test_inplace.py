@@ -131,6 +131,20 @@ def test_a_run_that_begins_in_the_file_knows_what_is_before_it(tmp_path: Path, c
     assert times and all(len(before) == 2 for before in times)
 
 
+def test_pictures_that_share_a_time_are_one_neighbour(tmp_path: Path) -> None:
+    damaged = hit(make_clip(tmp_path, "mpeg2"), tmp_path)
+    diagnosis = diagnose(damaged)
+    first = max(o.packet for g in diagnosis.groups for o in g.onsets)
+    assert first >= 3
+    with av.open(str(damaged)) as container:
+        stream = container.streams.video[0]
+        packets = [p for p in container.demux(stream) if p.size]
+        packets[first - 1].pts = packets[first - 2].pts
+        loop = InPlace(diagnosis, stream)
+        assert len(list(loop.frames(packets, 0, [], lambda *_: None))) == len(packets)
+    assert loop.mended
+
+
 def test_hevc_of_ten_bits(tmp_path: Path) -> None:
     clip = make_clip(tmp_path, "hevc", "yuv420p10le")
     clean = decoded(clip)

@@ -105,6 +105,12 @@ def test_a_plain_copy_compares_the_video_packets_too(tmp_path):
     assert audit(source, spoiled, None, written).problems
 
 
+def test_times_of_sound_that_a_container_rounds_are_no_measure_for_those_of_pictures(tmp_path):
+    source = index_video(make_clip(tmp_path / "a.ts", audio="mp2", frames=32))
+    written = write_video(source, tmp_path / "b.mp4", "mp4")
+    assert audit(source, tmp_path / "b.mp4", None, written).problems == []
+
+
 def test_damaged_sources_may_be_cut_differently(tmp_path):
     source = index_video(make_clip(tmp_path / "a.mp4"))
     output = rewritten(source.path, tmp_path / "b.mp4", SPOILS["sound is missing"][0])

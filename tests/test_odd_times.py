@@ -83,3 +83,21 @@ def test_a_start_between_two_samples_of_the_sound_stays(suffix, tmp_path):
     before, after = read_back(source), read_back(tmp_path / f"out.{suffix}")
     assert result.audit["shift_seconds"] == 0
     assert before.times == after.times and before.packet_times == after.packet_times
+
+
+def test_an_error_names_the_file_that_was_given(tmp_path: Path) -> None:
+    """And not the copy in which its wrong bits are right."""
+    part = make_clip(tmp_path / "part.ts", audio=None, frames=FRAMES, size=(176, 144), options={"bf": "0", "crf": "10"})
+    whole = bytearray(part.read_bytes())
+    with av.open(str(part)) as container:
+        place = [p.pos for p in container.demux(video=0) if p.size][12] + 188 + 100
+    whole[place] ^= 16
+    joined = tmp_path / "joined.ts"
+    end = bytearray(part.read_bytes())
+    with av.open(str(part)) as container:
+        last = [p.pos for p in container.demux(video=0) if p.size][18] + 188
+    end[last : last + 4] = bytes(4)
+    joined.write_bytes(bytes(whole) + bytes(end))
+    with pytest.raises(InputError, match=r"joined\.ts: its times go back"):
+        inpaint_video(joined, tmp_path / "out.ts")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["joined.ts", "part.ts"]

@@ -1011,13 +1011,16 @@ def test_without_any_keyframe_all_pictures_are_shown(tmp_path):
     assert read_back(output).packets == read_back(source).packets
 
 
-def test_an_unreadable_parameter_set_of_the_container_is_one_error(tmp_path):
-    source = make_clip(tmp_path / "a.mp4", codec="libx265",
-                       options={"x265-params": "log-level=none", "preset": "ultrafast"})
+@pytest.mark.parametrize(("codec", "options", "name", "sets"), [
+    ("libx265", {"x265-params": "log-level=none", "preset": "ultrafast"}, b"hvcC", range(45, 75)),
+    ("libx264", {}, b"avcC", range(4, 34)),
+])
+def test_an_unreadable_parameter_set_of_the_container_is_one_error(codec, options, name, sets, tmp_path):
+    source = make_clip(tmp_path / "a.mp4", codec=codec, options=options)
     data = bytearray(source.read_bytes())
-    record = data.find(b"hvcC")
-    for place in range(record + 45, record + 75):
-        data[place] ^= 0x5A
+    record = data.find(name)
+    for place in sets:
+        data[record + place] ^= 0x5A
     source.write_bytes(data)
     config = RunConfig()
     with pytest.raises(FaceInpaintError, match="no picture"):

@@ -24,8 +24,9 @@ from faceinpaint_cli.damage.decoder_log import Messages, decode_logged, listenin
 from faceinpaint_cli.damage.evidence import Diagnosis
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_expendable import expendable
-from faceinpaint_cli.media.h264_headers import ParameterSets, Sps, is_slice
+from faceinpaint_cli.media.h264_headers import ParameterSets, is_slice
 from faceinpaint_cli.media.h264_nal import join, length_size, split
+from faceinpaint_cli.media.h264_pcm import grey
 from faceinpaint_cli.media.h264_substitute import Substituter
 from faceinpaint_cli.media.optical_flow import eight_bit, left_over, quick_flow
 from faceinpaint_cli.media.planes import luma_array
@@ -63,7 +64,6 @@ STEPS, KEY_STEPS = 0.27, 0.77
 """The picture may have block steps so much above those of the picture before it, a keyframe so much. Of 105 true bits
 in four clips 2 gave more; of 14 false ones with as long a tail, in slices that lost 100 or 500 bytes, all did."""
 STRICT = {"err_detect": "explode+aggressive", "ec": "0", "skip_loop_filter": "all"}
-GREY = 128
 AHEAD = 2
 """Bytes that a CABAC decoder may have read beyond what it decodes."""
 OTHERS = (b"\x55", b"\xa7", b"\x19")
@@ -125,8 +125,8 @@ def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBits])
             past.shown.append(packet)
             past.intact.append(packet)
             if number in hit and not wrong and heading is not None and substituter.refusal(heading) is None:
-                grey = substituter.packet(bytes(packet), heading, _grey(heading.sps))
-                past.intact[-1] = with_data(packet, grey)
+                substitute = substituter.packet(bytes(packet), heading, grey(heading.sps))
+                past.intact[-1] = with_data(packet, substitute)
 
 
 @dataclass
@@ -159,8 +159,9 @@ class _Slice:
     said: Callable[[bytes], Messages]
 
     def is_used_up(self, data: bytes) -> bool:
-        """Whether data with which the decoder finds no fault are needed to the last byte."""
-        return not all(self.decodes(data[:-cut]) for cut in CUTS)
+        """Whether data with which the decoder finds no fault are needed to the last byte. (Of a slice of a few bytes a
+        cut leaves no whole header, and so nothing that decodes.)"""
+        return not all(len(data) - cut > self.start and self.decodes(data[:-cut]) for cut in CUTS)
 
 
 class _Trials:
@@ -359,11 +360,3 @@ class _Trials:
         packet = av.Packet(join([unit], self._prefix))
         packet.pts = packet.dts = self._packet.pts
         return packet
-
-
-def _grey(sps: Sps) -> list[np.ndarray]:
-    height, width = sps.mb_height, sps.mb_width
-    sizes = ((16, 16), sps.chroma_size, sps.chroma_size)
-    bits = (sps.luma_bits, sps.chroma_bits, sps.chroma_bits)
-    return [np.full((height * h, width * w), GREY << depth - 8, np.uint8 if depth == 8 else np.uint16)
-            for (h, w), depth in zip(sizes, bits, strict=True)]

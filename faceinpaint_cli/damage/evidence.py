@@ -23,11 +23,13 @@ import av
 from faceinpaint_cli.damage.audio import damaged_sound
 from faceinpaint_cli.damage.decoder_log import decode_logged, listening
 from faceinpaint_cli.damage.gaps import CodedPicture, Missing, missing_pictures, packets_after_gaps
+from faceinpaint_cli.damage.unread import unread_pictures
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.broken_off import broken_off
-from faceinpaint_cli.media.h264_headers import ParameterSets, SliceHeader, Sps, is_slice
+from faceinpaint_cli.media.h264_headers import ParameterSets, SliceHeader, Sps, is_slice, predicts
 from faceinpaint_cli.media.h264_nal import length_size, split
+from faceinpaint_cli.media.picture_order import HevcOrder, Mpeg2Order, Order
 from faceinpaint_cli.media.planes import plane_array
 from faceinpaint_cli.media.video_index import open_video, video_stream
 
@@ -42,6 +44,7 @@ ONE_FRAME_EACH = frozenset(("h264", "hevc", "mpeg1video", "mpeg2video", "mjpeg",
 """Codecs whose packets each give a frame, if they have a time (others have packets that show nothing)."""
 UNFILTERED = {"skip_loop_filter": "all"}
 """Nothing that is read from a stream hangs on its pictures being smoothed; in H.264 that is a quarter of the work."""
+MPEG_1_2 = frozenset(("mpeg1video", "mpeg2video"))
 WATCHED = frozenset(("hevc",))
 """Codecs whose pictures are looked at: their decoders read on in what is damaged, and what is seen can be mended."""
 UNTIMED = 1 << 61
@@ -65,7 +68,7 @@ class Onset:
 
 @dataclass(frozen=True)
 class Group:
-    """Packets `first` to `last` (exclusive) from one keyframe to the next."""
+    """Packets `first` to `last` (exclusive) from one keyframe to the next that stands alone."""
 
     first: int
     last: int
@@ -178,13 +181,17 @@ def diagnose(path: Path | str) -> Diagnosis:
         survey = _survey(container, stream, path)
     if not survey.pictures:
         raise InputError(f"{path}: expected a video, its video stream holds no picture; get the file again")
-    missing = missing_pictures(survey.pictures, survey.slices)
+    missing = missing_pictures(survey.pictures, survey.slices, survey.orders, survey.signs.keys())
     groups = _groups(survey.pictures)
     for gap in missing:
         survey.signs.setdefault(min(gap.before, len(survey.pictures) - 1), []).append("picture missing")
     if all(p.pts is None for p in survey.pictures):
         for number in packets_after_gaps(survey.slices):
             survey.sign(number, "pictures before it are missing")
+    if survey.signs and codec == "h264":  # a whole file need not be searched for what its decoder does not notice
+        behind_whole_ones = {gap.before - 1 for gap in missing}  # their data may be what is left of a missing picture
+        for number in set(unread_pictures(path)) - behind_whole_ones:
+            survey.sign(number, "its slice ends before its data")
     suspected = [g for g in groups if any(g.first <= i < g.last for i in survey.signs)]
     onsets = _examine(path, survey, suspected, codec) if suspected else []
     placed = [Group(g.first, g.last, tuple(o for o in onsets if g.first <= o.packet < g.last),
@@ -197,6 +204,7 @@ def diagnose(path: Path | str) -> Diagnosis:
 class _Survey:
     pictures: list[CodedPicture] = field(default_factory=list)
     slices: list[tuple[SliceHeader, Sps] | None] = field(default_factory=list)
+    orders: list[Order | None] = field(default_factory=list)
     signs: dict[int, list[str]] = field(default_factory=dict)
 
     def sign(self, packet: int, what: str) -> None:
@@ -213,8 +221,9 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
     threads = codec in SILENT_CODECS
     context = tolerant.open_decoder(stream, threads)
     context.options = UNFILTERED | ({"err_detect": "explode"} if codec in SILENT_CODECS else {})
-    prefix = length_size(codec, context.extradata) if codec == "h264" else 0
+    prefix = length_size(codec, context.extradata) if codec in ("h264", "hevc") else 0
     sets = ParameterSets.from_extradata(context.extradata) if codec == "h264" else None
+    counted = HevcOrder(context.extradata, prefix) if codec == "hevc" else Mpeg2Order() if codec in MPEG_1_2 else None
     shown: set[int] = set()
     corrupt: set[int] = set()
     undecoded: set[int] = set()
@@ -237,16 +246,20 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
     for packet, frames, error in tolerant.decode(context, packets()):
         number = len(survey.pictures)
         if packet is not None:
-            survey.pictures.append(CodedPicture(number, times[number], packet.dts, packet.duration or 0,
-                                                packet.is_keyframe, packet.is_discard))
-            assert packet.pts is not None
-            order[packet.pts] = number
-            if packet.is_corrupt:
-                survey.sign(number, "container says corrupt")
+            refreshes = False
             if sets is not None:
                 survey.slices.append(_first_slice(bytes(packet), prefix, sets))
                 if survey.slices[-1] is None:
                     survey.sign(number, "no readable slice header")
+                refreshes = packet.is_keyframe and predicts(split(bytes(packet), prefix), sets)
+            if counted is not None:
+                survey.orders.append(counted.of(bytes(packet)[:SURVEYED_BYTES]))
+            survey.pictures.append(CodedPicture(number, times[number], packet.dts, packet.duration or 0,
+                                                packet.is_keyframe, packet.is_discard, refreshes))
+            assert packet.pts is not None
+            order[packet.pts] = number
+            if packet.is_corrupt:
+                survey.sign(number, "container says corrupt")
         if error is not None:
             broken = True
             earliest = max(0, number - (context.thread_count or 1)) if threads else number
@@ -335,7 +348,7 @@ def _first_slice(packet: bytes, prefix: int, sets: ParameterSets) -> tuple[Slice
 
 
 def _groups(pictures: Sequence[CodedPicture]) -> list[Group]:
-    edges = sorted({0, len(pictures), *(p.index for p in pictures if p.keyframe)})
+    edges = sorted({0, len(pictures), *(p.index for p in pictures if p.starts)})
     return [Group(a, b) for a, b in pairwise(edges)]
 
 

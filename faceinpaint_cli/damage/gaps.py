@@ -1,18 +1,22 @@
-"""Pictures whose packets are not in the file at all, as H.264 headers and time stamps together tell.
+"""Pictures whose packets are not in the file at all, as headers and time stamps together tell.
 
 Neither alone is proof: a clean file of variable rate has gaps in time, and an encoder may number its pictures
-as it likes. Where both have a gap at the same place a picture was lost.
+as it likes. Where both have a gap at the same place a picture was lost; so it was where a gap in time stands beside a
+packet that is damaged itself.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 
 from faceinpaint_cli.media.h264_headers import SliceHeader, Sps
+from faceinpaint_cli.media.picture_order import Order
 
+REACH = 16
+"""Pictures by which one may be shown away from where it is decoded: the most that a decoder of H.264 or HEVC holds."""
 LONGEST_GAP = 64
 """Pictures; a longer hole in time is taken for a cut of the file, not filled."""
 
@@ -20,7 +24,8 @@ LONGEST_GAP = 64
 @dataclass(frozen=True)
 class CodedPicture:
     """A packet of the stream: times in units of the stream's time base, in decoding order; `discard` where
-    the container says that it is decoded and not shown."""
+    the container says that it is decoded and not shown. A keyframe that `refreshes` is one in name: from there on
+    pictures become whole bit by bit (intra refresh), and refer to what was before."""
 
     index: int
     pts: int | None
@@ -28,6 +33,12 @@ class CodedPicture:
     duration: int
     keyframe: bool
     discard: bool = False
+    refreshes: bool = False
+
+    @property
+    def starts(self) -> bool:
+        """Whether it is a keyframe that shows nothing of what was before."""
+        return self.keyframe and not self.refreshes
 
 
 @dataclass(frozen=True)
@@ -42,16 +53,26 @@ class Missing:
 Slices = Sequence["tuple[SliceHeader, Sps] | None"]
 
 
-def missing_pictures(pictures: Sequence[CodedPicture], slices: Slices) -> list[Missing]:
-    """Lost pictures of an H.264 stream; none for other codecs (`slices` empty) or where times are missing."""
-    if not slices or any(p.pts is None for p in pictures):
+def missing_pictures(pictures: Sequence[CodedPicture], slices: Slices, orders: Sequence[Order | None],
+                     damaged: Set[int]) -> list[Missing]:
+    """Lost pictures of a stream; none where times are missing, or rates vary.
+
+    `slices` are the headers of H.264, `orders` what HEVC and MPEG-2 count, per packet, empty for other codecs;
+    `damaged` are the packets that speak of damage, those beside lost ones among them.
+    """
+    if any(p.pts is None for p in pictures):
         return []
     times = sorted(p.pts or 0 for p in pictures)
     if any(p.dts is None for p in pictures):
-        return _missing_by_order([p.pts or 0 for p in pictures], slices, _usual_step(times))
+        step, own = _usual_step(times), [p.pts or 0 for p in pictures]
+        return _missing_by_order(own, slices, step) if slices else _missing_by_count(own, orders, step)
     step = _usual_step([p.dts or 0 for p in pictures])
     if not step or _usual_step(times) != step:
         return []
+    if not slices:
+        by_count = _missing_by_count([p.pts or 0 for p in pictures], orders, step)
+        return sorted([*by_count, *_missing_beside(pictures, damaged, step, {m.pts for m in by_count})],
+                      key=lambda m: m.before)
     holes = _holes(times, step)
     found: list[Missing] = []
     for before, count, references in _gaps(pictures, slices, step):
@@ -113,14 +134,7 @@ def _missing_by_order(times: Sequence[int], slices: Slices, step: int) -> list[M
     """Lost pictures where decoding times are a reader's guess from the times of display, as of Matroska: they have
     their gaps elsewhere. Here the numbers of references must have a gap near that in time, or the picture order counts
     leave out as many pictures as time does; `times` are per packet."""
-    told: set[int] = set()
-    for first, last in _refreshed(slices):
-        orders = _orders(slices, first, last)
-        usual = _usual_order(orders.values()) if orders and step else 0
-        for a, b in pairwise(sorted(orders, key=lambda i: times[i]) if usual else []):
-            between = _holes([times[a], times[b]], step)
-            if orders[b] - orders[a] == usual * (len(between) + 1):
-                told.update(between)
+    told = _told(times, (_orders(slices, first, last) for first, last in _refreshed(slices)), step)
     holes = _holes(sorted(times), step) if step else []
     reach = max(abs(times[index] - time) for index, time in enumerate(sorted(times)))
     found: list[Missing] = []
@@ -133,13 +147,56 @@ def _missing_by_order(times: Sequence[int], slices: Slices, step: int) -> list[M
                 if abs(t - times[index]) <= reach + skipped * step]
         found += [Missing(index, t, True) for t in sorted(near)]
         holes = [t for t in holes if t not in near]
+    found += _placed((t for t in holes if t in told), times)
+    return sorted(found, key=lambda m: m.before)
+
+
+def _missing_by_count(times: Sequence[int], orders: Sequence[Order | None], step: int) -> list[Missing]:
+    """Lost pictures where the counts of pictures and their times leave out as many; both are per packet."""
+    starts = sorted({0, *(i for i, order in enumerate(orders) if order is not None and order.starts), len(orders)})
+    spans = ({i: order.count for i, order in enumerate(orders[a:b], a) if order is not None}
+             for a, b in pairwise(starts))
+    return sorted(_placed(sorted(_told(times, spans, step)), times), key=lambda m: m.before)
+
+
+def _missing_beside(pictures: Sequence[CodedPicture], damaged: Set[int], step: int, known: Set[int]) -> list[Missing]:
+    """Lost pictures of which no header tells: gaps in decoding time beside packets that speak of damage; without those
+    at `known` times."""
+    holes = [t for t in _holes(sorted(p.pts or 0 for p in pictures), step) if t not in known]
+    found: list[Missing] = []
+    for index in range(1, len(pictures)):
+        late = (pictures[index].dts or 0) - (pictures[index - 1].dts or 0)
+        count = round(late / step) - 1
+        if not 0 < count <= LONGEST_GAP or not {index - 1, index} & damaged:
+            continue
+        time = pictures[index].pts or 0
+        near = [t for t in sorted(holes, key=lambda t: abs(t - time))[:count] if abs(t - time) <= late + REACH * step]
+        found += [Missing(index, t, True) for t in sorted(near)]
+        holes = [t for t in holes if t not in near]
+    return found
+
+
+def _told(times: Sequence[int], spans: Iterable[dict[int, int]], step: int) -> set[int]:
+    """Times at which nothing is shown although the pictures' order counts have a place for it; `spans` are the counts
+    from one beginning to the next, by packet."""
+    told: set[int] = set()
+    for orders in spans:
+        usual = _usual_order(orders.values()) if orders and step else 0
+        for a, b in pairwise(sorted(orders, key=lambda i: times[i]) if usual else []):
+            between = _holes([times[a], times[b]], step)
+            if orders[b] - orders[a] == usual * (len(between) + 1):
+                told.update(between)
+    return told
+
+
+def _placed(holes: Iterable[int], times: Sequence[int]) -> Iterator[Missing]:
+    """Pictures to which nothing refers, as far as is known: they belong after what is shown before them, and after one
+    they may refer to."""
     reordered = any(a > b for a, b in pairwise(times))
-    # Nothing refers to the others: they belong after what is shown before them, and after one they may refer to.
-    for hole in (t for t in holes if t in told):
+    for hole in holes:
         before = max(i for i, t in enumerate(times) if t < hole) + 1
         behind = next(i for i, t in enumerate(times) if t > hole) + 1
-        found.append(Missing(max(before, behind) if reordered else before, hole, False))
-    return sorted(found, key=lambda m: m.before)
+        yield Missing(max(before, behind) if reordered else before, hole, False)
 
 
 def packets_after_gaps(slices: Slices) -> list[int]:

@@ -161,8 +161,11 @@ def named_encoder(codec: str) -> str:
 def choose_encoder(config: RunConfig, source: VideoIndex, container_format: str, output: Path) -> Encoder:
     """The encoder asked for, or that of the source's codec, or the first that the output's container takes.
 
-    Raises UsageError for an encoder that is not there, OutputError for one that the container does not take.
+    Raises UsageError for an encoder that is not there, OutputError for one that the container does not take, InputError
+    where no picture of the source tells what is to be encoded.
     """
+    if not source.look.pixel_format:
+        raise InputError(f"{source.path}: no picture of its video could be decoded; get the file again")
     if config.codec is not None:
         name = named_encoder(config.codec)
         if not fits(name, container_format):
@@ -268,8 +271,6 @@ def _light(name: str, look: Look) -> str:
 def _pixel_format(name: str, source: VideoIndex) -> str:
     """The source's pixel format where the encoder has it, else the one that loses least."""
     own = source.look.pixel_format
-    if not own:
-        raise InputError(f"{source.path}: no picture of its video could be decoded; get the file again")
     listed = [f.name for f in av.codec.Codec(name, "w").video_formats or ()] or [own, *UNLISTED]
     known = [name for name in listed if can_paste(name)]
     if own in known:

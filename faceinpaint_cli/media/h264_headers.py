@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from faceinpaint_cli.media.h264_bits import BitReader
@@ -323,6 +324,17 @@ def _read_marking(r: BitReader, idr: bool) -> tuple[tuple[str, int], ...]:
         if len(codes) > 200:
             raise ValueError("reference marking does not end")
     return tuple(codes)
+
+
+def predicts(units: Iterable[Nal], sets: ParameterSets) -> bool:
+    """Whether one of a picture's slices, as far as they can be read, takes from other pictures."""
+    for unit in filter(is_slice, units):
+        try:
+            if sets.slice_header(unit.data).type in ("P", "B", "SP"):
+                return True
+        except ValueError:
+            continue
+    return False
 
 
 def is_slice(unit: Nal | bytes) -> bool:

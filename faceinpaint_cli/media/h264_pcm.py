@@ -16,6 +16,7 @@ from faceinpaint_cli.media.h264_bits import BitWriter
 from faceinpaint_cli.media.h264_headers import IDR_SLICE, PPS_UNIT, SLICE, Pps, SliceHeader, Sps
 from faceinpaint_cli.media.h264_nal import escape
 
+GREY = 128
 I_PCM = 25
 I_SLICE = 7
 
@@ -27,6 +28,15 @@ def can_write(sps: Sps) -> str | None:
     if sps.separate_planes or sps.chroma == 0:
         return "separate colour planes or gray"
     return None
+
+
+def grey(sps: Sps) -> list[np.ndarray]:
+    """Planes of a grey picture of a sequence, whole coded size (HW uint8 or uint16)."""
+    height, width = sps.mb_height, sps.mb_width
+    sizes = ((16, 16), sps.chroma_size, sps.chroma_size)
+    bits = (sps.luma_bits, sps.chroma_bits, sps.chroma_bits)
+    return [np.full((height * h, width * w), GREY << depth - 8, np.uint8 if depth == 8 else np.uint16)
+            for (h, w), depth in zip(sizes, bits, strict=True)]
 
 
 def pcm_pps(number: int, sps: int, bottom_poc: bool = False) -> bytes:

@@ -49,6 +49,22 @@ def _walked(extradata: bytes | None) -> tuple[bytes | None, list[Window]]:
     return b"".join(parts), windows
 
 
+def record_units(extradata: bytes | None, prefix: int) -> list[bytes]:
+    """The parameter sets of an hvcC record (ISO/IEC 14496-15, 8.3.3.1), or of Annex B codec parameters (`prefix` 0)."""
+    if not extradata or (prefix and len(extradata) < RECORD_HEAD):
+        return []
+    if not prefix:
+        return [unit.data for unit in split(extradata, 0)]
+    at, units = RECORD_HEAD, []
+    for _ in range(extradata[RECORD_HEAD - 1]):
+        count, at = int.from_bytes(extradata[at + 1 : at + 3], "big"), at + 3
+        for _ in range(count):
+            size = int.from_bytes(extradata[at : at + 2], "big")
+            units.append(extradata[at + 2 : at + 2 + size])
+            at += 2 + size
+    return units
+
+
 def unordered_packet(packet: bytes, prefix: int) -> bytes:
     """A packet with the parameter sets in it changed; `prefix` as from `length_size`."""
     units = split(packet, prefix)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from faceinpaint_cli.media import h264_nal
 from faceinpaint_cli.media.encoders import Encoder
+from faceinpaint_cli.media.hevc_sps import record_units
 from faceinpaint_cli.media.video_index import NO_TIME, Group, VideoIndex, nth_video, open_video
 from faceinpaint_cli.media.video_reader import Span, read_packets
 
@@ -71,7 +72,8 @@ class Joiner:
         self._codec = codec
         self._extradata = extradata
         self._prefix = h264_nal.length_size(codec, extradata) if codec in ("h264", "hevc") else 0
-        self._sets = _hevc_sets(extradata, self._prefix) if codec == "hevc" and extradata else []
+        self._sets = [] if codec != "hevc" else [
+            unit for unit in record_units(extradata, self._prefix) if _hevc_type(unit) in HEVC_SETS]
 
     def start(self, data: bytes) -> bytes:
         """The first packet of a copied group, hevc with the parameter sets of the source before its picture: those
@@ -148,21 +150,6 @@ def _with_parameter_sets(record: bytes, sps: list[bytes], pps: list[bytes]) -> b
 
 def _hevc_type(unit: bytes) -> int:
     return unit[0] >> 1 & 63 if unit else -1
-
-
-def _hevc_sets(record: bytes, prefix: int) -> list[bytes]:
-    """Parameter sets of an hvcC record (ISO/IEC 14496-15, 8.3.3.1), or of start-code extradata."""
-    if not prefix:
-        return [unit.data for unit in h264_nal.split(record, 0) if _hevc_type(unit.data) in HEVC_SETS]
-    at, sets = 23, []
-    for _ in range(record[22]):
-        count = int.from_bytes(record[at + 1 : at + 3], "big")
-        at += 3
-        for _ in range(count):
-            size = int.from_bytes(record[at : at + 2], "big")
-            sets.append(record[at + 2 : at + 2 + size])
-            at += 2 + size
-    return [unit for unit in sets if _hevc_type(unit) in HEVC_SETS]
 
 
 def _why_not(source: VideoIndex, changed: Sequence[bool], encoder: Encoder, container_format: str) -> str:

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 NO_TIME = np.iinfo(np.int64).min
 """Stands for a packet time that the file does not give."""
+MOST_REORDERED = 16
+"""Pictures that a decoder holds back at most (ITU-T H.264, A.3.1; H.265, A.4.2): times that go back farther are those
+of another recording."""
 FIRST_FRAME_PACKETS = 500
 OPEN_SECONDS, READ_SECONDS = 60.0, 60.0
 """After so long without an answer from the file (a dead network mount, say) reading it fails."""
@@ -286,11 +289,14 @@ def reorder_delay(pts: np.ndarray) -> int:
 
 
 def _with_decoding_times(pts: np.ndarray, dts: np.ndarray, time_base: Fraction, rate: Fraction) -> np.ndarray:
-    """`dts` with what is missing filled in. (Matroska stores none; its reader guesses all but the first few.)"""
-    missing = dts == NO_TIME
-    if not missing.any():
+    """`dts` with what is missing filled in, or made anew where they go back although times of display are such as
+    reordered pictures have. (Matroska stores none; its reader guesses all but the first few, and wrong ones where
+    packets are lost. In transport streams packets change places.)"""
+    missing, delay = dts == NO_TIME, reorder_delay(pts)
+    backward = not missing.any() and bool((np.diff(dts) < 0).any()) and delay <= MOST_REORDERED
+    if not missing.any() and not backward:
         return dts
-    made = decoding_times(np.sort(pts), reorder_delay(pts), round(1 / rate / time_base))
+    made = decoding_times(np.sort(pts), delay, round(1 / rate / time_base))
     filled = np.where(missing, made, dts)
     return filled if (np.diff(filled) > 0).all() else made
 

@@ -114,8 +114,9 @@ def _encoded_packets(plan: RenderPlan, store: SegmentStore) -> Iterator[EncodedP
 
 
 def _timed(source: VideoIndex, packet: av.Packet, place: int) -> av.Packet:
-    """The packet, with a decoding time if its file gives none: mp4 needs one."""
-    if packet.dts is None and source.dts[place] != NO_TIME:
+    """The packet, with the decoding time of the index: mp4 needs one where the file gives none, and none takes those
+    that go back."""
+    if source.dts[place] != NO_TIME:
         packet.dts = int(source.dts[place])
     return packet
 

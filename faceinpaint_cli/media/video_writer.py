@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 
 import av
@@ -42,6 +44,7 @@ STATISTICS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATIS
 """Matroska tags that describe the packets as they were."""
 OFF_THE_RATE = 0.1
 """Frames by which a time may be away from those of the constant rate: where times are rounded they are."""
+EQUAL_TIMES = 0x20000  # AVFMT_TS_NONSTRICT: two packets of a stream may be decoded at the same time
 GLOBAL_HEADER = 0x40  # AVFMT_GLOBALHEADER: parameter sets stand in the header of the file, not in the packets
 MATROSKA = frozenset(("matroska", "webm"))
 
@@ -52,7 +55,8 @@ class Written:
     `copied` the numbers of the source's other streams in it; `left_out` says which could not be carried, and why;
     `tags` are those of the video that are not the source's. `fields` is the field order (of `media.fields`) of frames
     that were encoded and are not progressive, `marked` that in which progressive ones are written if not as such, and
-    `loses_fields` says that what is written cannot say it."""
+    `loses_fields` says that what is written cannot say it. `moved` counts, by stream, packets of other streams whose
+    times went back, which no muxer takes."""
 
     frames: list[int] = field(default_factory=list)
     copied: list[int] = field(default_factory=list)
@@ -61,6 +65,7 @@ class Written:
     fields: dict[int, str] = field(default_factory=dict)
     marked: str = PROGRESSIVE
     loses_fields: bool = False
+    moved: Counter[int] = field(default_factory=Counter)
 
 
 def container_format(path: Path) -> str:
@@ -131,6 +136,9 @@ class _Assembly:
         self.has_alpha = keeps_alpha_apart(self.video_in)
         self.keeps_alpha = self.has_alpha and out.format.name in MATROSKA and (
             plan is None or encoder is None or encoder.codec == source.codec)
+        self.takes_equal_times = bool(av.ContainerFormat(out.format.name, "w").flags & EQUAL_TIMES)
+        self._last: dict[int, int] = {}
+        """When the last packet of each other stream is decoded."""
         self.joiner = Joiner(source.codec, self.video_in.codec_context.extradata)
 
     def begin(self) -> None:
@@ -144,9 +152,16 @@ class _Assembly:
         outputs = self._add_streams()
         feed = self._feed()
         for packet in read_packets(self.incoming, *(self.incoming.streams[i] for i in outputs)):
-            ready = feed(packet) if packet.stream_index == self.source.stream else (packet,)
-            self._mux(ready, outputs[packet.stream_index])
+            target = outputs[packet.stream_index]
+            if packet.stream_index == self.source.stream:
+                self._mux(feed(packet), target)
+            else:
+                self._keep_order(packet, target)
+                self._mux((packet,), target)
         self._mux(feed(None), outputs[self.source.stream])
+        for number, count in self.written.moved.items():
+            log.warning("%s: the times of stream %d go back; %d of its packets come later than they say",
+                        self.source.path, number, count)
         self.written.frames = video_packets.written_frames(self.source, self.plan, self.store)
         if self.encoder is not None and self.store is not None:
             self.written.fields = {number: order for facts in self.store.facts.values()
@@ -160,6 +175,21 @@ class _Assembly:
         for packet in packets:
             packet.stream = stream
             self.out.mux(packet)
+
+    def _keep_order(self, packet: av.Packet, target: av.stream.Stream) -> None:
+        """Move a packet behind the one before it where its time goes back, as in streams of which data were lost or
+        came twice."""
+        if packet.dts is None or packet.time_base is None:
+            return
+        number, last = packet.stream_index, self._last.get(packet.stream_index)
+        step = 0
+        if not self.takes_equal_times and target.type == "audio":
+            step = max(1, ceil((target.time_base or packet.time_base) / packet.time_base))
+        if last is not None and packet.dts < last:
+            self.written.moved[number] += 1
+            packet.dts = last + step
+            packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
+        self._last[number] = packet.dts
 
     def _feed(self) -> video_packets.Feed:
         if self.plan is None or self.store is None:

@@ -6,7 +6,7 @@ each hit picture (an onset) is filled from its neighbours, written as a picture 
 header, and takes the damaged packet's place: the decoder then rebuilds what follows from true data. Pictures
 whose packets are missing are put back the same way, with the header that their neighbours imply.
 
-Packets go through in decoding order, one closed group at a time: groups without damage as they are, of damaged
+Packets go through in decoding order, one group at a time: groups without damage as they are, of damaged
 ones the compressed packets are held, never all the decoded pictures.
 """
 
@@ -26,6 +26,8 @@ from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.pipeline.inloop_decoder import Coded
 from faceinpaint_cli.pipeline.inloop_group import Fill, Group, Mended, fill_by_consensus
 
+LONGEST_GROUP = 240
+"""Pictures; a group is decoded several times for each hit one in it, so that long ones are cut where that can be."""
 UNTIMED = "its packets have no times; put it into a container that gives them first, as mkvmerge -o OUT.mkv IN does"
 
 
@@ -90,12 +92,12 @@ class InLoop:
             self._last = group
 
     def _read_groups(self, container: av.container.InputContainer) -> Generator[list[Coded], None, None]:
-        """The file's packets cut into closed groups, with the missing ones in their places."""
+        """The file's packets cut into groups, with the missing ones in their places."""
         pictures = self.diagnosis.pictures
         onsets = {o.packet: o for g in self.diagnosis.groups for o in g.onsets}
         missing = [m for g in self.diagnosis.groups for m in g.missing]
         packets = (p for p in container.demux(self._stream) if p.size)
-        for first, last in pairwise(closed_groups([(p.keyframe, p.pts or 0) for p in pictures])):
+        for first, last in pairwise(group_edges([(p.starts, p.pts or 0) for p in pictures])):
             damaged = any(first <= n < last for n in onsets) or any(first < m.before <= last for m in missing)
             group: list[Coded] = []
             for number, packet in zip(range(first, last), packets, strict=False):
@@ -115,11 +117,19 @@ def _absent(pts: int, following: av.Packet) -> Coded:
     return Coded(None, pts, None, following.duration or 0, False, b"", True)
 
 
-def closed_groups(pictures: Sequence[tuple[bool, int]]) -> list[int]:
-    """Edges of closed groups, for (keyframe, pts) in decoding order: cut before each keyframe that is shown after
-    all that come before it and before all that follow."""
+def group_edges(pictures: Sequence[tuple[bool, int]], longest: int = LONGEST_GROUP) -> list[int]:
+    """Edges of groups, for (keyframe, pts) in decoding order: cut before each keyframe that is shown after all that
+    come before it and before all that follow.
+
+    Where such keyframes are farther apart than `longest` pictures, also before some that open groups begin with:
+    pictures that follow those and are shown before them refer to the group before, but to no other.
+    """
     times = np.array([t for _, t in pictures], np.int64)
     before = np.concatenate([[np.iinfo(np.int64).min], np.maximum.accumulate(times)[:-1]])
     after = np.minimum.accumulate(times[::-1])[::-1]
     keys = np.array([k for k, _ in pictures], bool)
-    return sorted({0, *np.flatnonzero(keys & (before < times) & (after == times)).tolist(), len(pictures)})
+    edges = [0]
+    for place in np.flatnonzero(keys & (before < times)).tolist():
+        if place and (after[place] == times[place] or place - edges[-1] >= longest):
+            edges.append(place)
+    return sorted({*edges, len(pictures)})

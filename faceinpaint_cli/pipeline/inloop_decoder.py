@@ -155,10 +155,10 @@ class GroupDecoder:
         return self._stream.time_base
 
     def _decoder(self, vectors: bool = False) -> av.VideoCodecContext:
-        """A decoder that is about to be given the group. Where its first picture is hit it has seen the group before:
-        a decoder conceals with what it showed last."""
+        """A decoder that is about to be given the group. Where its first picture is hit it has seen the group before,
+        since a decoder conceals with what it showed last, and where pictures of the group refer to that."""
         context = tolerant.open_decoder(self._stream, threads=False, vectors=vectors, whole=True)
-        if self._coded[0].hit:
+        if self._coded[0].hit or min(c.pts for c in self._coded) < self._coded[0].pts:
             for coded in self._previous:
                 if coded.data:
                     self._frames(context, coded.packet(self._time_base))
@@ -173,7 +173,7 @@ class GroupDecoder:
             size = (frame.width, frame.height)
             self._size = self._size or size
             if size != self._size:
-                at = "" if frame.time is None else f" at {frame.time:.2f} s"
+                at = "" if frame.pts is None else f" at {float(frame.pts * self._time_base):.2f} s"
                 raise InputError(f"{self._stream.container.name}: its picture changes from {self._size[0]} x "
                                  f"{self._size[1]} to {size[0]} x {size[1]}{at}; split it there, or convert it to one "
                                  "size")

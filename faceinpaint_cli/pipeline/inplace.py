@@ -180,9 +180,9 @@ class InPlace:
         assert frame.pts is not None
         time = frame.pts
         own = planes_of(frame)
-        near = [(t, f) for t, f in past if same_shape(f, frame)]
-        before = [Neighbour(t, planes_of(f)) for t, f in sorted(near, key=lambda n: -n[0]) if t < time][:2]
-        behind = [Neighbour(t, planes_of(f)) for t, f in sorted(near, key=lambda n: n[0]) if t > time][:2]
+        near = {t: f for t, f in past if same_shape(f, frame)}  # of those that share a time one
+        before = [Neighbour(t, planes_of(near[t])) for t in sorted(near, reverse=True) if t < time][:2]
+        behind = [Neighbour(t, planes_of(near[t])) for t in sorted(near) if t > time][:2]
         beside = before + behind
         if not beside:
             log.warning("%s: nothing to fill the picture at %s from", self._path, self._seconds(time))

@@ -23,6 +23,7 @@ from faceinpaint_cli.media.audit import Findings, audit, require
 from faceinpaint_cli.media.broken_off import broken_off
 from faceinpaint_cli.media.encoders import Encoder, choose_encoder
 from faceinpaint_cli.media.fields import FieldMarker, FieldReader
+from faceinpaint_cli.media.matroska_gaps import copy_without_gaps, find_gaps
 from faceinpaint_cli.media.planes import ToRgb, alpha_of, conform
 from faceinpaint_cli.media.segments import EncodedPacket, SegmentFacts, SegmentStore
 from faceinpaint_cli.media.smart_render import RenderPlan, plan_render, smart_encoder
@@ -60,18 +61,19 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
     Raises FaceInpaintError; then, and on Ctrl-C, the output does not exist or is as it was.
     """
     start = perf_counter()
-    diagnosis = diagnose(job.input) if config.looks_for_damage else None
     with ExitStack() as stack:
         mended: MendedFrames | None = None
-        path = job.input
+        path = stack.enter_context(without_gaps(job)) if config.looks_for_damage else job.input
+        diagnosis = diagnose(path) if config.looks_for_damage else None
         wrong: list[WrongBits] = []
         if diagnosis is not None and diagnosis.damaged:
             from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
-            path, wrong = stack.enter_context(bits_set_right(job, diagnosis))
+            path, wrong = stack.enter_context(bits_set_right(job, path, diagnosis))
             left = diagnose(path) if wrong else diagnosis
             if left.damaged:
                 mended = MendedFrames.of(index_video(path), left, stages)
+        stack.enter_context(naming(job.input, path))
         source = index_video(path) if mended is None else mended.source
         notes = broken_off(job.input) if diagnosis is None else diagnosis.notes
         for note in notes:
@@ -118,19 +120,45 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
 
 
 @contextmanager
-def bits_set_right(job: Job, diagnosis: Diagnosis) -> Iterator[tuple[Path, list[WrongBits]]]:
-    """A copy of a damaged file, while it lasts, in which the bits that are proved to be wrong are right, and these;
+def without_gaps(job: Job) -> Iterator[Path]:
+    """A copy of the input, while it lasts, that a reader gets through to its end, where that is a Matroska file with
+    stretches that are none; else the input itself."""
+    gaps = find_gaps(job.input) if job.input.is_file() else None
+    if gaps is None:
+        yield job.input
+        return
+    log.warning("%s: %d stretches of it are destroyed, %d bytes in all; what stands behind them is read all the same",
+                job.input, len(gaps.stretches), sum(stop - start for start, stop in gaps.stretches))
+    with scratch_beside(job.output, job.input.suffix) as path:
+        copy_without_gaps(job.input, path, gaps)
+        yield path
+
+
+@contextmanager
+def bits_set_right(job: Job, damaged: Path, diagnosis: Diagnosis) -> Iterator[tuple[Path, list[WrongBits]]]:
+    """A copy of the file `damaged`, while it lasts, in which the bits that are proved to be wrong are right, and these;
     the file itself where there are none."""
     from faceinpaint_cli.damage.bit_trials import find_wrong_bits
     from faceinpaint_cli.media.turned_bits import copy_with_turned_bits
 
     wrong = find_wrong_bits(diagnosis)
     with ExitStack() as stack:
-        path, done = job.input, set()
+        path, done = damaged, set()
         if wrong:
-            path = stack.enter_context(scratch_beside(job.output, job.input.suffix))
-            done = set(copy_with_turned_bits(job.input, path, {w.packet: w.bits for w in wrong}))
+            path = stack.enter_context(scratch_beside(job.output, damaged.suffix))
+            done = set(copy_with_turned_bits(damaged, path, {w.packet: w.bits for w in wrong}))
         yield path, [w for w in wrong if w.packet in done]
+
+
+@contextmanager
+def naming(given: Path, copy: Path) -> Iterator[None]:
+    """Errors that come meanwhile name the file that was given, not the copy of it that is worked on."""
+    try:
+        yield
+    except FaceInpaintError as error:
+        if copy == given or str(copy) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(copy), str(given))) from error
 
 
 def _damage_report(diagnosis: Diagnosis, wrong: Sequence[WrongBits], mended: MendedFrames | None) -> dict[str, Any]:

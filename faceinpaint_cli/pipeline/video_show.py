@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def show_video(job: Job, show: Show, diagnosis: Diagnosis | None, masked: np.nda
     if diagnosis is not None and diagnosis.damaged:
         from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
-        found = MendedFrames.of(index_video(job.input), diagnosis)
+        found = MendedFrames.of(index_video(Path(diagnosis.path)), diagnosis)
         looked_at = spread(np.flatnonzero(found.damaged), LOOKED_AT)
         worst: dict[int, tuple[int, np.ndarray, np.ndarray, np.ndarray]] = {}
         for place, triple in enumerate(triples(found.source, output, None, _single(looked_at))):
