@@ -272,8 +272,8 @@ def test_nan_stops_and_the_checkpoint_stays(faces, tmp_path):
 def test_a_failed_save_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     save_state(tmp_path / "last.ckpt", {"step": 1})
 
-    def full(state, path):
-        Path(path).write_bytes(b"half")
+    def full(state, file):
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
@@ -354,27 +354,49 @@ def test_contact_sheet_of_masks(data, tmp_path):
 
 PROCESS = """
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 import torch
 torch.set_num_threads(1)
 from test_train_run import small_recipe
-from faceinpaint_train.run import train
-recipe = small_recipe("data.batch=1", "run.steps=2", "data.jitter.share=0")
-train(recipe, [Path(sys.argv[1])], Path(sys.argv[2]), device="cpu")
+from faceinpaint_train.distributed import join_team
+from faceinpaint_train import run
+from faceinpaint_train.trainer import Trainer
+data, out = Path(sys.argv[1]), Path(sys.argv[2])
+recipe = small_recipe("data.batch=1", "run.steps=6", "data.jitter.share=0", "run.log_steps=2")
+with join_team(torch.device("cpu")) as team:
+    run.join_team = lambda device: nullcontext(team)  # once for both runs
+    run.train(recipe, [data], out / "whole", device="cpu")
+    faces = run.shared_faces([data], "auto", out / "whole" / "cache", team)
+    (out / "broken").mkdir(exist_ok=True)
+    for stop in (3, 6):  # between two lines of figures
+        trainer = Trainer(recipe, faces, out / "broken", team, begin=stop == 3)
+        if stop > 3:
+            trainer.resume()
+        take_step = trainer.train_step
+
+        def step_and_stop(batch):
+            result = take_step(batch)
+            trainer.stop = trainer.step == stop
+            return result
+
+        trainer.train_step = step_and_stop
+        trainer.run()
 """
 
 
 def test_two_processes_share_the_work(data, tmp_path):
-    """Two gloo processes with batches of one end with equal weights, and write one set of figures."""
+    """Two gloo processes with batches of one write one set of figures, also when stopped and resumed."""
     script = tmp_path / "go.py"
     script.write_text(PROCESS)
     out = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
                str(script), str(data), str(out), str(Path(__file__).parent)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    rows = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if "loss" in row] == [1, 2]
-    assert rows[-1]["samples"] == 4
+    rows = [json.loads(line) for line in (out / "whole" / "stats.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [2, 4, 6]
+    assert rows[-1]["samples"] == 12
+    assert losses(out / "whole") == losses(out / "broken")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import signal
@@ -67,10 +68,11 @@ def train(
         trainer = Trainer(recipe, faces, folder, team, begin=not resume)
         if resume:
             trainer.resume()
-        if team.leads:
-            (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
-        with stopping(trainer):
-            trainer.run(report)
+        with writing(folder):
+            if team.leads:
+                (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+            with stopping(trainer):
+                trainer.run(report)
         facts = {
             "step": trainer.step,
             "samples": trainer.step * trainer.plan.count * team.world,
@@ -82,7 +84,8 @@ def train(
             "stopped": trainer.stop,
         }
         if team.leads and not trainer.stop:
-            finish(trainer, facts)
+            with writing(folder):
+                finish(trainer, facts)
         return facts
 
 
@@ -179,6 +182,18 @@ def shared_faces(data: Sequence[Path], crop: str, cache: Path, team: Team) -> Fa
     faces = load_faces(data, crop, cache) if team.leads else None
     team.largest(0.0)  # the others wait here
     return faces or load_faces(data, crop, cache)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """OutputError, in one line, where the disk under `folder` is full or does not take what is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        raise OutputError(f"run folder {folder} cannot be written ({error.strerror}): make room and add --resume; the "
+                          "checkpoint before this is kept") from None
 
 
 @contextlib.contextmanager

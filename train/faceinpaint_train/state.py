@@ -27,7 +27,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write beside and rename: whatever happens, `path` is the old checkpoint or the new one."""
     part = path.with_suffix(".part")
     try:
-        torch.save(state, part)
+        with part.open("wb") as file:  # by its name torch says where it stood, but not that the disk is full
+            torch.save(state, file)
         part.replace(path)
     except (OSError, RuntimeError) as error:
         part.unlink(missing_ok=True)
@@ -54,6 +55,16 @@ def check_same_recipe(saved: Recipe, now: Recipe) -> None:
     keys = [key for key in differing_keys(saved, now) if key not in MAY_DIFFER]
     if keys:
         raise UsageError(f"--resume with other settings than the run began with: {', '.join(keys)}; set them as before")
+
+
+def check_same_run(world: int, faces: int, world_now: int, faces_now: int) -> None:
+    """UsageError where a resumed run has other processes or training faces than it began with: each step would see
+    other pictures."""
+    if world != world_now:
+        raise UsageError(f"--resume with {world_now} processes, but the run began with {world}: start as many")
+    if faces != faces_now:
+        raise UsageError(f"--resume with {faces_now} training faces in DATA, but the run began with {faces}: give the "
+                         "same DATA, or begin another run with model.init")
 
 
 def load_initial(net: nn.Module, path: Path) -> None:
