@@ -11,7 +11,7 @@ from torch import nn
 
 from faceinpaint_cli.errors import ModelError, OutputError, UsageError
 from faceinpaint_cli.models.checkpoint import read_weights
-from faceinpaint_train.recipe import Recipe, differing_keys
+from faceinpaint_train.recipe import DEFAULTS, Recipe, differing_keys, merge
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,9 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def check_same_recipe(saved: Recipe, now: Recipe) -> None:
-    """UsageError that names every setting in which a resumed run would differ."""
-    keys = [key for key in differing_keys(saved, now) if key not in MAY_DIFFER]
+    """UsageError that names every setting in which a resumed run would differ. What was no setting yet when the run
+    began counts as it was then: by default."""
+    keys = [key for key in differing_keys(merge(DEFAULTS, saved), now) if key not in MAY_DIFFER]
     if keys:
         raise UsageError(f"--resume with other settings than the run began with: {', '.join(keys)}; set them as before")
 

@@ -231,6 +231,8 @@ def batch_plan(recipe: Recipe, team: Team) -> BatchPlan:
         count=data["batch"],
         seed=recipe["seed"],
         shapes=data["shapes"],
+        counts=data["counts"],
+        sizes=data["sizes"],
         jitter=Jitter(**data["jitter"]),
         patches=data["patches"],
         irregular=irregular,
