@@ -15,7 +15,7 @@ from faceinpaint_train.faces import FaceSet
 from faceinpaint_train.trainer import Trainer
 from test_train_run import canvases, small_recipe
 
-from faceinpaint_cli.errors import OutputError, UsageError
+from faceinpaint_cli.errors import DeviceError, OutputError, UsageError
 from faceinpaint_cli.models import checkpoint
 
 
@@ -82,6 +82,18 @@ def test_a_full_disk_is_one_line(faces, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer_module, "save_grid", full)
     with pytest.raises(OutputError, match=r"run folder .*a cannot be written \(No space left on device\): make room"):
         run_module.train(recipe, [], tmp_path / "a", device="cpu")
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 9 GiB"), RuntimeError("can't allocate memory")])
+def test_out_of_memory_says_what_to_lower(error, faces, tmp_path, monkeypatch):
+    """Also where the thread that makes batches runs out of it."""
+    def too_much(number):
+        raise error
+
+    trainer = Trainer(small_recipe("run.steps=1"), faces, tmp_path, Team())
+    monkeypatch.setattr(trainer, "make_batch", too_much)
+    with pytest.raises(DeviceError, match=r"out of memory: lower --set data\.batch"):
+        trainer.run()
 
 
 def test_a_model_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -82,8 +82,9 @@ class Trainer:
         try:
             with batches_ahead(self.make_batch, self.step, workers, pinned=device.type == "cuda") as source:
                 self.go_on(source, report)
-        except RuntimeError as error:
-            if isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
+        except (RuntimeError, MemoryError) as error:  # of torch, and of the arrays that batches are made in
+            is_memory = isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError))
+            if is_memory or "allocate" in str(error):
                 raise DeviceError("out of memory: lower --set data.batch=... or data.size=...") from None
             raise
         if not self.stop:
