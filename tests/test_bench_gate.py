@@ -90,6 +90,8 @@ def test_a_baseline_of_another_protocol_is_refused(folder, tmp_path):
     assert "hole" not in str(caught.value) and "inputs" not in str(caught.value)
     with pytest.raises(UsageError, match=r"\bn \(3, now 2\)"):
         bench(folder, tmp_path / "b", methods=("ns",), limit=2, gate=baseline)
+    with pytest.raises(UsageError, match="--tolerance goes with --gate"):
+        bench(folder, tmp_path / "b", methods=("ns",), tolerance="psnr=1")
     for text in ("", "[]", '{"schema": 2, "rows": []}'):
         baseline.write_text(text)
         with pytest.raises(DataError, match=r"bench\.json"):

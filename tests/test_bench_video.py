@@ -68,7 +68,7 @@ def test_a_clip_that_cannot_be_read_is_named_and_the_others_measured(clip, tmp_p
     assert line.startswith("b.mp4 h264 base: ")
 
 
-def test_clips_of_one_name_are_told_apart_by_their_folders(clip, tmp_path):
+def test_clips_of_one_name_are_told_apart_by_their_folders(clip, tmp_path, monkeypatch):
     for folder in ("one/x", "two/x"):
         (tmp_path / folder).mkdir(parents=True)
         shutil.copy(clip, tmp_path / folder / "a.mp4")
@@ -80,6 +80,11 @@ def test_clips_of_one_name_are_told_apart_by_their_folders(clip, tmp_path):
     assert [row["clip"] for row in report["rows"]] == ["all", "one/x/a.mp4", "b.mp4", "two/x/a.mp4"]
     assert len({label_of(row) for row in report["rows"]}) == 4
     assert not run_bench(BenchConfig(output=tmp_path / "p", data=data, gate=baseline, **settings)).get("regressions")
+    monkeypatch.setattr(video, "run_video", lambda *_: pytest.fail("it is told before the work"))
+    for change, message in (({"seed": 1}, r"seed \(0, now 1\)"), ({"fidelity": (0.5,)}, r"fidelity \(None, now 0\.5\)"),
+                            ({"frames": None}, r"frames \(12, now None\)"), ({"codecs": ("h264",)}, "codecs")):
+        with pytest.raises(UsageError, match=message):
+            run_bench(BenchConfig(output=tmp_path / "q", data=data, gate=baseline, **{**settings, **change}))
     assert clips.names_of([clip, other]) == ["a.mp4", "b.mp4"]
     assert clips.names_of([clip, tmp_path / "one" / "x" / "a.mp4"]) == [f"{clip.parent.name}/a.mp4", "x/a.mp4"]
     with pytest.raises(DataError, match=r"a\.mp4 is there twice"):

@@ -11,7 +11,7 @@ import pytest
 from faceinpaint_cli.errors import DataError
 from faceinpaint_cli.synthesis.irregular import draw_irregular, load_irregular
 from faceinpaint_cli.synthesis.patches import PATCHES, stamp
-from faceinpaint_cli.synthesis.shapes import SHAPES, draw_mask
+from faceinpaint_cli.synthesis.shapes import COUNTS, SHAPES, SIZES, draw_mask
 
 
 def picture(seed: int = 0, height: int = 70, width: int = 90) -> np.ndarray:
@@ -45,6 +45,19 @@ def test_kinds_come_by_their_shares():
     drawn = [draw_mask(16, 16, rng, {"center": 3, "edge": 1}) for _ in range(400)]
     share = np.mean([np.array_equal(m, centred) for m in drawn])
     assert 0.68 < share < 0.82
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_sizes_and_counts_are_as_they_are_asked(kind):
+    """Small ones cover less than large ones, and many more than one."""
+    def cover(**asked) -> float:
+        rngs = [np.random.default_rng(seed) for seed in range(40)]
+        return float(np.mean([draw_mask(128, 128, rng, {kind: 1.0}, **asked) for rng in rngs]))
+
+    low, high = SIZES[kind]
+    assert cover(sizes={kind: (low, low)}) < 0.8 * cover(sizes={kind: (high, high)})
+    if kind in COUNTS:
+        assert cover(counts={kind: (1, 1)}) < 0.5 * cover(counts={kind: (9, 9)})
 
 
 @pytest.mark.parametrize("kind", PATCHES)

@@ -119,6 +119,16 @@ def test_bad_data_is_named(tmp_path):
         load_faces([tmp_path / "few"], "auto", tmp_path / "cache3")
 
 
+def test_a_file_that_is_given_twice_counts_once(tmp_path):
+    """Under another name it would be trained on and held out."""
+    fill(tmp_path / "a", range(1, 21))
+    (tmp_path / "b").mkdir()
+    for number in range(1, 21):
+        (tmp_path / "b" / f"copy-{number}.png").write_bytes((tmp_path / "a" / f"{number:06d}.png").read_bytes())
+    faces = load_faces([tmp_path / "a", tmp_path / "b"], "canvas", tmp_path / "cache")
+    assert len(faces.train) + len(faces.val) == 20 and faces.left_out == {"given twice": 20}
+
+
 def test_pictures_without_a_face_are_left_out(tmp_path):
     (tmp_path / "data").mkdir()
     for i in range(2):

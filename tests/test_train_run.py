@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from faceinpaint_train.batches import make_batch
 from faceinpaint_train.distributed import Team
 from faceinpaint_train.faces import FaceSet
 from faceinpaint_train.muon import Muon, is_filter, orthogonalise
@@ -21,7 +22,7 @@ from faceinpaint_train.objectives import build_objective
 from faceinpaint_train.recipe import parse_override, read_recipe, recipe_names
 from faceinpaint_train.run import mask_sheet, train
 from faceinpaint_train.state import load_state, save_state
-from faceinpaint_train.trainer import Trainer
+from faceinpaint_train.trainer import Trainer, batch_plan
 from PIL import Image
 
 from faceinpaint_cli.errors import DataError, ModelError, OutputError, UsageError
@@ -84,7 +85,13 @@ def test_overrides_are_checked():
     for text, message in (("data.bach=3", "unknown setting 'data.bach'"), ("data.batch=x", "takes a number, 1 or more"),
                           ("data.batch=2.5", "takes a int"),
                           ("data=3", "is a table"), ("nothing", "takes key=value"),
-                          ("loss.adversarial=wgan", "takes one of hinge, lsgan, vanilla")):
+                          ("loss.adversarial=wgan", "takes one of hinge, lsgan, vanilla"),
+                          ("loss.r1=-1", "takes a number, 0 or"), ("optimiser.lr=inf", "takes a number, 0 or"),
+                          ("optimiser.betas=[0.5, 2]", "takes 2 numbers, from 0 to"),
+                          ("optimiser.betas=0.5", "takes 2 numbers, from 0 to"),
+                          ("data.sizes.strokes=[0.3, 0.1]", "takes 2 numbers, from 0.001 to 1, the least first"),
+                          ("data.counts.spots=[1, 2.5]", "takes 2 whole numbers, from 1 to 1000"),
+                          ("data.counts.square=[1, 2]", "unknown setting 'data.counts.square'")):
         with pytest.raises(UsageError, match=message):
             read_recipe("pix2pix", [text])
     with pytest.raises(UsageError, match=r"no recipe is named 'nonesuch'.* takes base, .*, hidden-face or a "):
@@ -99,6 +106,7 @@ def test_overrides_are_checked():
     ("base", ["discriminator.name=patchgan"], "'discriminator.name' has no effect without loss.adversarial_weight"),
     ("pix2pix", ["loss.adversarial_weight=0", "loss.r1=1"], "'loss.r1' has no effect without"),
     ("base", ["loss.perceptual_weights=vgg"], "'loss.perceptual_weights' has no effect without loss.perceptual"),
+    ("pix2pix", ["data.counts.spots=[1,2]"], "'data.counts.spots' has no effect without a share in data.shapes.spots"),
     ("base", ["loss.judge_crop=64"], "'loss.judge_crop' has no effect without loss.perceptual or"),
     ("base", ["loss.identity=0.5"], "'loss.identity' has no effect without loss.cycle"),
     ("cyclegan-attn", ["loss.perceptual=1"], "'loss.perceptual' has no effect with loss.cycle"),
@@ -121,6 +129,38 @@ def test_settings_of_a_recipe_may_lose_their_effect_by_others(tmp_path):
     assert read_recipe(str(own), ["loss.perceptual=1", "data.irregular_share=0.5"])
     with pytest.raises(UsageError, match=r"'data\.irregular' has no effect"):
         read_recipe(str(own), ["loss.perceptual=1"])
+
+
+def test_sizes_and_counts_of_holes_come_from_the_recipe(faces, tmp_path):
+    """The same seed: a few thick strokes cover more than one thin one."""
+    shares = []
+    for count, size in (("[1, 1]", "[0.01, 0.02]"), ("[5, 6]", "[0.2, 0.2]")):
+        recipe = small_recipe("data.shapes={strokes=1}", f"data.counts.strokes={count}", f"data.sizes.strokes={size}")
+        shares.append(float(make_batch(faces.train, batch_plan(recipe, Team()), 0)[2].float().mean()))
+    assert shares[0] < 0.1 and shares[1] > 0.25
+
+
+@pytest.mark.parametrize(("override", "message"), [
+    ("discriminator.name=foo", "no discriminator is named 'foo'"),
+    ("model.name=pix2pix-attn", "multiples of 256"),
+    ("model.options.foo=1", "does not take these options"),
+    ("model.init=none.ckpt", "'model.init': there is no none.ckpt"),
+])
+def test_what_there_is_not_is_told_before_faces_are_read(override, message, tmp_path):
+    more = ["loss.adversarial_weight=1"] if "discriminator" in override else []
+    with pytest.raises((ModelError, UsageError), match=message):
+        train(read_recipe("base", [override, *more, "data.size=128"]), [tmp_path / "unread"], tmp_path / "run")
+
+
+def test_a_run_from_before_a_setting_was_goes_on(faces, tmp_path):
+    Trainer(small_recipe("run.steps=1"), faces, tmp_path, Team()).run()
+    state = load_state(tmp_path / "last.ckpt")
+    del state["recipe"]["data"]["counts"], state["recipe"]["data"]["sizes"]
+    save_state(tmp_path / "last.ckpt", state)
+    Trainer(small_recipe("run.steps=1"), faces, tmp_path, Team(), begin=False).resume()
+    other = Trainer(small_recipe("run.steps=1", "data.counts.strokes=[1, 1]"), faces, tmp_path, Team(), begin=False)
+    with pytest.raises(UsageError, match=r"data\.counts\.strokes"):
+        other.resume()
 
 
 def trained(objective) -> list[tuple[str, torch.nn.Parameter]]:
@@ -272,8 +312,8 @@ def test_nan_stops_and_the_checkpoint_stays(faces, tmp_path):
 def test_a_failed_save_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     save_state(tmp_path / "last.ckpt", {"step": 1})
 
-    def full(state, path):
-        Path(path).write_bytes(b"half")
+    def full(state, file):
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
@@ -354,27 +394,49 @@ def test_contact_sheet_of_masks(data, tmp_path):
 
 PROCESS = """
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 import torch
 torch.set_num_threads(1)
 from test_train_run import small_recipe
-from faceinpaint_train.run import train
-recipe = small_recipe("data.batch=1", "run.steps=2", "data.jitter.share=0")
-train(recipe, [Path(sys.argv[1])], Path(sys.argv[2]), device="cpu")
+from faceinpaint_train.distributed import join_team
+from faceinpaint_train import run
+from faceinpaint_train.trainer import Trainer
+data, out = Path(sys.argv[1]), Path(sys.argv[2])
+recipe = small_recipe("data.batch=1", "run.steps=6", "data.jitter.share=0", "run.log_steps=2")
+with join_team(torch.device("cpu")) as team:
+    run.join_team = lambda device: nullcontext(team)  # once for both runs
+    run.train(recipe, [data], out / "whole", device="cpu")
+    faces = run.shared_faces([data], "auto", out / "whole" / "cache", team)
+    (out / "broken").mkdir(exist_ok=True)
+    for stop in (3, 6):  # between two lines of figures
+        trainer = Trainer(recipe, faces, out / "broken", team, begin=stop == 3)
+        if stop > 3:
+            trainer.resume()
+        take_step = trainer.train_step
+
+        def step_and_stop(batch):
+            result = take_step(batch)
+            trainer.stop = trainer.step == stop
+            return result
+
+        trainer.train_step = step_and_stop
+        trainer.run()
 """
 
 
 def test_two_processes_share_the_work(data, tmp_path):
-    """Two gloo processes with batches of one end with equal weights, and write one set of figures."""
+    """Two gloo processes with batches of one write one set of figures, also when stopped and resumed."""
     script = tmp_path / "go.py"
     script.write_text(PROCESS)
     out = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
                str(script), str(data), str(out), str(Path(__file__).parent)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    rows = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if "loss" in row] == [1, 2]
-    assert rows[-1]["samples"] == 4
+    rows = [json.loads(line) for line in (out / "whole" / "stats.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [2, 4, 6]
+    assert rows[-1]["samples"] == 12
+    assert losses(out / "whole") == losses(out / "broken")

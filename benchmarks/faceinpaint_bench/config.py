@@ -84,6 +84,13 @@ class BenchConfig:
         names = [name for name, _ in self.external]
         if len(set(names)) != len(names):
             raise UsageError(f"--external names one system twice: {', '.join(names)}")
+        if self.tolerance and self.gate is None:
+            raise UsageError("--tolerance goes with --gate BASELINE.json: give that too, or leave it out")
+
+    @property
+    def dataset(self) -> str:
+        """What DATA is called in reports."""
+        return "+".join(path.stem for path in self.data) or "samples"
 
     def run_settings(self, **settings: Any) -> RunConfig:
         """Those of the product where a suite runs it: with the first model and fidelity."""

@@ -55,13 +55,17 @@ class Unused:
     failed: bool = True
 
 
+def known_protocol(config: BenchConfig) -> dict[str, Any]:
+    """What `Cases.describe` says before any work."""
+    return {"name": config.protocol, "dataset": config.dataset, "size": config.size, "seed": config.seed}
+
+
 class Cases:
     """The cases of one run, made one at a time. `left_out` lists pictures that gave none."""
 
     def __init__(self, config: BenchConfig) -> None:
         self.config = config
         paths = config.data or (bundled_samples(),)
-        self.dataset = "+".join(p.stem for p in config.data) or "samples"
         found = [(path, item) for path in paths for item in open_source(path)]
         self.items = [item for _, item in found]
         if len({item.name for item in self.items}) < len(self.items):  # the same name in several DATA
@@ -102,11 +106,8 @@ class Cases:
         """What must be equal for figures to compare; complete only after all cases were made."""
         c = self.config
         return {
-            "name": c.protocol,
-            "dataset": self.dataset,
+            **known_protocol(c),
             "n": len(self.items) - len(self.left_out),
-            "size": c.size,
-            "seed": c.seed,
             "hole": self._plans.description,
             "crop": "tight box of the face" if c.protocol == "celeba-white-square" else
                     "178x218: rows 20-198; other sizes: centre square",

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from faceinpaint_bench import gate, html, plots, report
+from faceinpaint_bench import gate, html, plots, protocols, report
 from faceinpaint_bench.config import BenchConfig
 from faceinpaint_bench.images import ImagesResult, make_pairs, make_rows, run_images
 from faceinpaint_bench.protocols import Case
@@ -33,8 +33,7 @@ def run_bench(config: BenchConfig, progress: bool = False) -> dict[str, Any]:
     tolerance = gate.parse_tolerance(config.tolerance)
     baseline = gate.read_baseline(config.gate) if config.gate else None
     if baseline is not None and config.gate is not None:  # what is known before any work
-        known = {"name": config.protocol, "size": config.size, "seed": config.seed} if config.suite == "images" else {}
-        gate.check_comparable(config.suite, known, baseline, config.gate, whole=False)
+        gate.check_comparable(config.suite, _known_protocol(config), baseline, config.gate, whole=False)
         if not gate.compared(baseline, config.methods):
             raise UsageError(f"--gate {config.gate} has no row of these --methods: nothing would be compared; measure "
                              "its methods, or write a new one with --update-baseline")
@@ -69,6 +68,18 @@ def run_bench(config: BenchConfig, progress: bool = False) -> dict[str, Any]:
         raise GateError("\n".join([f"{len(found['regressions'])} figures are worse than in {config.gate}:",
                                    *found["regressions"]]))
     return found
+
+
+def _known_protocol(config: BenchConfig) -> dict[str, Any]:
+    if config.suite == "images":
+        return protocols.known_protocol(config)
+    if config.suite == "speed":
+        from faceinpaint_bench import speed
+
+        return speed.known_protocol(config)
+    from faceinpaint_bench import video
+
+    return video.known_protocol(config)
 
 
 def environment(config: BenchConfig) -> dict[str, Any]:

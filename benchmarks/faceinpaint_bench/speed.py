@@ -38,6 +38,12 @@ STAGE_FRAMES = 16
 """Frames on which the slow stages are timed."""
 
 
+def known_protocol(config: BenchConfig) -> dict[str, Any]:
+    """What the protocol is before any work; None for settings that are left to their defaults."""
+    return {"name": "speed", "dataset": "samples", "sizes": list(SIZES), "repeats": REPEATS, "device": config.device,
+            "fidelity": config.fidelity[0] if config.fidelity else None}
+
+
 def run_speed(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterable[Any]]) -> dict[str, Any]:
     """Rows of methods by size, then of stages and of whole runs on the first clip."""
     clip = open_clips(config.data)[0]
@@ -51,9 +57,8 @@ def run_speed(config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterabl
     for row in rows:
         if "fps" in row:
             row["ratio"] = row["fps"] / base
-    return {"protocol": {"name": "speed", "dataset": "samples", "clip": clip.name, "sizes": list(SIZES),
-                         "repeats": REPEATS, "device": config.device,
-                         **({"fidelity": config.fidelity[0]} if config.fidelity else {})},
+    protocol = {key: value for key, value in known_protocol(config).items() if value is not None}
+    return {"protocol": {**protocol, "clip": clip.name},
             "rows": rows, "pairs": [], "left_out": left_out, "unused": []}
 
 

@@ -108,14 +108,28 @@ class Sums:
         return found
 
 
+def _codecs(config: BenchConfig) -> list[str]:
+    return choose(config.codecs, CODECS, "--codecs", STANDARD)
+
+
+def _branches(config: BenchConfig) -> list[str]:
+    return choose(config.branches, DAMAGES, "--branches", ("base",))
+
+
+def known_protocol(config: BenchConfig) -> dict[str, Any]:
+    """What the protocol is before any work; None for settings that are left to their defaults."""
+    return {"name": "bscv", "dataset": config.dataset, "seed": config.seed, "codecs": _codecs(config),
+            "branches": _branches(config), "frames": config.frames,
+            "fidelity": config.fidelity[0] if config.fidelity else None}
+
+
 def run_video(
     config: BenchConfig, watch: Callable[[Iterable[Any], int], Iterable[Any]]
 ) -> tuple[dict[str, Any], list[Article]]:
     """Rows per clip, codec, kind of damage and method, and means over the clips; and the worst frames, worst first."""
     paths = open_clips(config.data)[:config.limit]
     names = names_of(paths)
-    codecs = choose(config.codecs, CODECS, "--codecs", STANDARD)
-    branches = choose(config.branches, DAMAGES, "--branches", ("base",))
+    codecs, branches = _codecs(config), _branches(config)
     methods = choose(config.methods, {**STEPS, **RUNS}, "--methods", (*STEPS, *RUNS))
     digest = hashlib.sha256()
     for name, path in zip(names, paths, strict=True):
@@ -143,10 +157,8 @@ def run_video(
     means = _means(rows)
     return {
         "protocol": {
-            "name": "bscv", "dataset": "+".join(p.stem for p in config.data) or "samples", "n": len(paths),
-            "seed": config.seed, "codecs": codecs, "branches": branches, "inputs_sha256": digest.hexdigest(),
-            **({"frames": config.frames} if config.frames else {}),
-            **({"fidelity": config.fidelity[0]} if config.fidelity else {}),
+            **{key: value for key, value in known_protocol(config).items() if value is not None},
+            "n": len(paths), "inputs_sha256": digest.hexdigest(),
             "psnr": "squared error pooled over the pixels of the clip",
             "masks": "given to freeze, telea, flow and run (true mask); withheld from run",
         },

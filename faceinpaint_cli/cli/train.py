@@ -64,6 +64,7 @@ def command(
     ends = [f"run.steps={steps or 0}", f"run.minutes={minutes or 0.0}"] if steps or minutes else []
     resolved = read_recipe(recipe, [*overrides, *ends])
     if dry_run:
+        run.check_networks(resolved)
         check_sources(data)
         click.echo(json.dumps(resolved, indent=2))
         return 0

@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from faceinpaint_cli.errors import ModelError
+from faceinpaint_cli.errors import ModelError, OutputError
+from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.models.mixed import Mixed
 from faceinpaint_cli.models.networks.base import Base
 from faceinpaint_cli.models.registry import build_generator, generator_spec
@@ -53,11 +54,16 @@ def save_checkpoint(
     config: dict[str, Any],
     dtype: torch.dtype = torch.float16,
 ) -> None:
-    """Write `state` of generator `name`, built with `config["options"]`, as safetensors of `dtype`."""
+    """Write `state` of generator `name`, built with `config["options"]`, as safetensors of `dtype`. OutputError where
+    the disk is full or read-only; what was at `path` is then still there."""
     generator_spec(name)
     tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in state.items()}
     metadata = {"format": FORMAT, "name": name, "config": json.dumps(config, sort_keys=True)}
-    save_file(tensors, path, metadata=metadata)
+    with atomic_path(path) as part:
+        try:
+            save_file(tensors, part, metadata=metadata)
+        except SafetensorError as error:
+            raise OutputError(f"cannot write {path} ({error})") from None
 
 
 def bundled_models() -> dict[str, list[Path]]:

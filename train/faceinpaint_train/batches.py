@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from faceinpaint_cli.synthesis.irregular import draw_irregular
 from faceinpaint_cli.synthesis.patches import stamp
-from faceinpaint_cli.synthesis.shapes import draw_mask
+from faceinpaint_cli.synthesis.shapes import COUNTS, SIZES, draw_mask
 from faceinpaint_train.crops import Jitter, cut
 
 Batch = tuple[torch.Tensor, ...]
@@ -30,7 +30,8 @@ MOST_WORKERS = 16
 @dataclass(frozen=True)
 class BatchPlan:
     """What a batch is made of: `size` in pixels, `count` of samples per process, `shapes` and `patches` as kind
-    to share, `irregular` masks drawn in a share of the samples. Without patches the hole is only hidden.
+    to share, `counts` and `sizes` of shapes as kind to least and most, `irregular` masks drawn in a share of the
+    samples. Without patches the hole is only hidden.
     """
 
     size: int
@@ -38,6 +39,8 @@ class BatchPlan:
     seed: int
     shapes: Mapping[str, float]
     jitter: Jitter
+    counts: Mapping[str, Sequence[int]] = field(default_factory=lambda: COUNTS)
+    sizes: Mapping[str, Sequence[float]] = field(default_factory=lambda: SIZES)
     patches: Mapping[str, float] = field(default_factory=dict)
     irregular: Sequence[np.ndarray] = ()
     irregular_share: float = 0.0
@@ -73,7 +76,7 @@ def make_batch(faces: np.ndarray, plan: BatchPlan, step: int) -> Batch:
 def _mask(plan: BatchPlan, rng: np.random.Generator) -> np.ndarray:
     if len(plan.irregular) and rng.random() < plan.irregular_share:
         return draw_irregular(plan.size, plan.size, rng, plan.irregular)
-    return draw_mask(plan.size, plan.size, rng, plan.shapes)
+    return draw_mask(plan.size, plan.size, rng, plan.shapes, plan.counts, plan.sizes)
 
 
 def _pictures(images: Sequence[np.ndarray]) -> torch.Tensor:

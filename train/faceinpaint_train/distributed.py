@@ -43,7 +43,7 @@ class Team:
         keys = sorted(values)
         numbers = torch.tensor([values[k] for k in keys], dtype=torch.float64, device=self.device)
         dist.all_reduce(numbers)
-        return {k: float(v) / self.world for k, v in zip(keys, numbers, strict=True)}
+        return {k: v / self.world for k, v in zip(keys, numbers.tolist(), strict=True)}
 
     def largest(self, value: float) -> float:
         """The largest of a figure over the processes, so that all end at the same step."""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
+
+from faceinpaint_cli.synthesis.shapes import COUNTS, SIZES
 
 Table = Mapping[str, Any]
 
 
 def _is_judged(recipe: Table) -> bool:
     return bool(recipe["discriminator"]["name"] and recipe["loss"]["adversarial_weight"])
+
+
+def _draws(recipe: Table, kind: str) -> bool:
+    return bool(recipe["data"]["shapes"].get(kind))
 
 
 RULES: tuple[tuple[tuple[str, ...], Callable[[Table], Any], str], ...] = (
@@ -27,6 +34,8 @@ RULES: tuple[tuple[tuple[str, ...], Callable[[Table], Any], str], ...] = (
     (("loss.identity",), lambda r: r["loss"]["cycle"], "without loss.cycle"),
     (("loss.hole", "loss.rest", "loss.adversarial_from", "loss.r1", "loss.features", "loss.judge_crop",
       "loss.perceptual"), lambda r: not r["loss"]["cycle"], "with loss.cycle"),
+    *(((f"data.{table}.{kind}",), partial(_draws, kind=kind), f"without a share in data.shapes.{kind}")
+      for table, kinds in (("counts", COUNTS), ("sizes", SIZES)) for kind in kinds),
 )
 """Settings, what a recipe must have for them to do something, and how it is told that it has not."""
 
@@ -47,5 +56,7 @@ def _names(table: Table, prefix: str = "") -> Iterator[str]:
 
 
 def _value(recipe: Table, where: str) -> Any:
-    table, _, key = where.partition(".")
-    return recipe[table][key]
+    value: Any = recipe
+    for key in where.split("."):
+        value = value[key]
+    return value

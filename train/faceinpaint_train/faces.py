@@ -41,8 +41,8 @@ def load_faces(paths: Sequence[Path], crop: str, cache: Path) -> FaceSet:
     """Faces of folders, zips and tars. `crop`: canvas (pictures are CelebA's aligned 178 x 218), align (MTCNN's
     landmarks on that canvas), tight (MTCNN's box fills the crop), auto (canvas where the size fits, else align).
 
-    What cannot be decoded, is too small or shows no face is counted and named in the log. The result is kept in
-    `cache` and used again for the same files. Raises DataError where fewer than 16 faces are left.
+    What cannot be decoded, is too small, shows no face or is the same file again is counted and named in the log. The
+    result is kept in `cache` and used again for the same files. Raises DataError where fewer than 16 faces are left.
     """
     check_sources(paths)
     key = hashlib.sha256(crop.encode())
@@ -93,13 +93,20 @@ def _canvases(
     paths: Sequence[Path], crop: str, left_out: dict[str, int]
 ) -> Iterator[tuple[str, np.ndarray, str]]:
     finder = None
+    seen: set[bytes] = set()
     for path in paths:
         partitions: dict[str, str] = {}
         source = read_source(path, partitions, left_out)
         with ThreadPoolExecutor() as pool:
             while part := list(itertools.islice(source, 64)):
                 waiting = []
-                for (name, _), image in zip(part, pool.map(decode, (data for _, data in part)), strict=True):
+                for (name, data), image in zip(part, pool.map(decode, (data for _, data in part)), strict=True):
+                    digest = hashlib.sha256(data).digest()
+                    if image is not None and digest in seen:  # else it might be trained on and held out
+                        left_out["given twice"] = left_out.get("given twice", 0) + 1
+                        log.info("%s left out: the same file was given before", name)
+                        continue
+                    seen.add(digest)
                     reason = None
                     if image is None:
                         reason = "unreadable"

@@ -11,20 +11,39 @@ from torch import Tensor, nn
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic that pushes singular values towards 1 in few rounds (Jordan et al. 2024, "Muon")."""
 ROUNDS = 5
+PAIRS_FROM = 2
+"""Matrices so many times as long as wide go through two rounds at once."""
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """A matrix (M, N), or each of a stack (K, M, N), with singular values near 1: Newton-Schulz rounds in bfloat16."""
-    a, b, c = COEFFICIENTS
+    """A matrix (M, N), or each of a stack (K, M, N), with singular values near 1: Newton-Schulz rounds in bfloat16.
+
+    A round multiplies x by p(x xT), a polynomial, and all that follow are polynomials of the first x xT, too. Of a long
+    matrix two rounds are therefore put together from products of the short side alone: x is then read twice, not four
+    times. Three at once would lose what is small: bfloat16 keeps x xT to a few thousandths of what is large in it.
+    """
     add = torch.addmm if matrices.ndim == 2 else torch.baddbmm
     size = torch.linalg.vector_norm(matrices.flatten(-2), dim=-1)[..., None, None]
     x = (matrices / (size + 1e-7)).bfloat16()
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
-    for _ in range(ROUNDS):
+    pairs = ROUNDS // 2 if x.shape[-1] >= PAIRS_FROM * x.shape[-2] else 0
+    for _ in range(pairs):
         square = x @ x.mT
-        x = add(x, add(square, square, square, beta=b, alpha=c), x, beta=a)
+        first = _polynomial(square, add)
+        second = _polynomial(first @ square @ first.mT, add)
+        x = second @ first @ x
+    for _ in range(ROUNDS - 2 * pairs):
+        x = _polynomial(x @ x.mT, add) @ x
     return (x.mT if tall else x).to(matrices.dtype)
+
+
+def _polynomial(square: Tensor, add: Callable[..., Tensor]) -> Tensor:
+    """a + b s + c s s of a symmetric s, with the COEFFICIENTS."""
+    a, b, c = COEFFICIENTS
+    result = add(square, square, square, beta=b, alpha=c)
+    result.diagonal(dim1=-2, dim2=-1).add_(a)
+    return result
 
 
 class Muon(torch.optim.Optimizer):
@@ -50,14 +69,26 @@ class Muon(torch.optim.Optimizer):
             gradients = [parameter.grad for parameter in moved]
             momenta = [self.state[parameter]["momentum"] for parameter in moved]
             torch._foreach_lerp_(momenta, gradients, 1 - group["beta"])
-            ahead = [step.flatten(1) for step in torch._foreach_lerp(gradients, momenta, group["beta"])]
+            ahead = [_rows(step) for step in torch._foreach_lerp(gradients, momenta, group["beta"])]
             for alike in _together(ahead):
                 stack = torch.stack([ahead[i] for i in alike]) if len(alike) > 1 else ahead[alike[0]]
                 steps = orthogonalise(stack).view(len(alike), *stack.shape[-2:])
                 scale = 0.2 * max(stack.shape[-2:]) ** 0.5
                 for i, step in zip(alike, steps, strict=True):
-                    moved[i].add_(step.view(moved[i].shape), alpha=-group["lr"] * scale)
+                    rows = _in_memory_order(moved[i])
+                    rows.add_(step.view(rows.shape), alpha=-group["lr"] * scale)
         return loss
+
+
+def _in_memory_order(filters: Tensor) -> Tensor:
+    """A view of filters (out, in, height, width) as channels_last keeps them, (out, height, width, in)."""
+    return filters.movedim(1, -1)
+
+
+def _rows(filters: Tensor) -> Tensor:
+    """Filters (out, ...) as a matrix of `out` rows. The order of the columns is nothing to `orthogonalise`, and this
+    one is copied nowhere."""
+    return _in_memory_order(filters).flatten(1)
 
 
 def _together(matrices: Sequence[Tensor]) -> list[list[int]]:

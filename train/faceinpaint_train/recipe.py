@@ -13,7 +13,7 @@ from typing import Any
 
 from faceinpaint_cli.errors import UsageError
 from faceinpaint_cli.synthesis.patches import PATCHES
-from faceinpaint_cli.synthesis.shapes import SHAPES
+from faceinpaint_cli.synthesis.shapes import COUNTS, SHAPES, SIZES
 from faceinpaint_train.effects import without_effect
 
 if sys.version_info >= (3, 11):
@@ -40,6 +40,8 @@ DEFAULTS: Recipe = {
         "size": 128,
         "batch": 8,
         "shapes": {"center": 1.0},  # kind of mask to share, see faceinpaint_cli.synthesis.shapes
+        "counts": {kind: list(span) for kind, span in COUNTS.items()},  # fewest and most in a mask
+        "sizes": {kind: list(span) for kind, span in SIZES.items()},  # least and most, see SIZES there
         "irregular": "",  # folder, zip or tar of mask images
         "irregular_share": 0.0,
         "patches": {},  # kind of patch stamped over the hole to share; empty: the hole is only hidden
@@ -87,6 +89,7 @@ DEFAULTS: Recipe = {
 }
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
+    "model.part": ("whole", "coarse", "refine"),
     "data.crop": ("auto", "canvas", "align", "tight"),
     "loss.adversarial": ("hinge", "lsgan", "vanilla"),
     "optimiser.name": ("adamw", "muon"),
@@ -99,9 +102,31 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "model.prior_faces": (0, math.inf),
     "data.size": (8, 4096),
     "data.batch": (1, math.inf),
+    **{f"data.counts.{kind}": (1, 1000) for kind in COUNTS},
+    **{f"data.sizes.{kind}": (0.001, 1) for kind in SIZES},
     "data.irregular_share": (0, 1),
+    "data.jitter.scale": (0, 0.9),
+    "data.jitter.shift": (0, 1),
+    "data.jitter.rotate": (0, 180),
+    "data.jitter.colour": (0, 1),
+    "data.jitter.share": (0, 1),
+    "data.jitter.tight": (0, 1),
+    "loss.hole": (0, math.inf),
+    "loss.rest": (0, math.inf),
+    "loss.adversarial_weight": (0, math.inf),
+    "loss.adversarial_from": (0, 1),
+    "loss.r1": (0, math.inf),
+    "loss.features": (0, math.inf),
+    "loss.perceptual": (0, math.inf),
+    "loss.perceptual_from": (0, 1),
+    "loss.perceptual_layers": (1, 13),
+    "loss.judge_crop": (0, 4096),
+    "loss.cycle": (0, math.inf),
+    "loss.identity": (0, math.inf),
     "optimiser.lr": (0, math.inf),
     "optimiser.lr_discriminator": (0, math.inf),
+    "optimiser.betas": (0, 0.999999),
+    "optimiser.betas_discriminator": (0, 0.999999),
     "optimiser.warmup": (0, math.inf),
     "optimiser.flat": (0, 1),
     "optimiser.clip": (0, math.inf),
@@ -115,7 +140,9 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "run.threads": (0, 1024),
     "run.workers": (-1, 1024),
 }
-"""Least and most of settings that have limits."""
+"""Least and most of settings that have limits; of each number where there are two."""
+SPANS = ("data.counts.", "data.sizes.")
+"""Pairs of numbers of which the second is the larger."""
 
 KINDS: Mapping[str, Collection[str]] = {"data.shapes": SHAPES, "data.patches": PATCHES}
 """Tables of shares, whose keys are of these."""
@@ -193,16 +220,14 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], prefix: str = "") ->
             if not isinstance(value, Mapping):
                 raise UsageError(f"setting {where!r} is a table: set one of {where}.{', '.join(known) or 'KEY'}")
             result[key] = {**known, **value} if where.startswith(tuple(FREE)) else merge(known, value, where + ".")
+        elif isinstance(known, list):
+            result[key] = _checked_numbers(where, value, known)
         elif where in RANGES and not _is_within(value, *RANGES[where]):
-            low, high = RANGES[where]
-            limits = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
-            raise UsageError(f"setting {where!r} takes a number, {limits}, not {value!r}")
+            raise UsageError(f"setting {where!r} takes a number, {_limits(where)}, not {value!r}")
         elif where in CHOICES and value not in CHOICES[where]:
             raise UsageError(f"setting {where!r} takes one of {', '.join(CHOICES[where])}, not {value!r}")
         elif isinstance(known, float) and isinstance(value, int) and not isinstance(value, bool):
             result[key] = float(value)
-        elif isinstance(known, list) and isinstance(value, list) and len(value) != len(known):
-            raise UsageError(f"setting {where!r} takes {len(known)} numbers, not {value!r}")
         elif not isinstance(value, type(known)) or (isinstance(value, bool) and not isinstance(known, bool)):
             raise UsageError(f"setting {where!r} takes a {type(known).__name__}, not {value!r}")
         else:
@@ -211,7 +236,26 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], prefix: str = "") ->
 
 
 def _is_within(value: Any, low: float, high: float) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return is_number and low <= value <= high
+
+
+def _limits(where: str) -> str:
+    low, high = RANGES[where]
+    return f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
+
+
+def _checked_numbers(where: str, value: Any, known: list[Any]) -> list[Any]:
+    """`value` as a list of as many numbers as `known`, whole ones where those are; else UsageError."""
+    whole = all(isinstance(number, int) for number in known)
+    right = isinstance(value, list) and len(value) == len(known) and all(
+        _is_within(number, *RANGES[where]) and (isinstance(number, int) or not whole) for number in value
+    )
+    if not right or (where.startswith(SPANS) and value[0] > value[1]):
+        kind = f"{len(known)} {'whole numbers' if whole else 'numbers'}, {_limits(where)}"
+        rising = ", the least first" if where.startswith(SPANS) else ""
+        raise UsageError(f"setting {where!r} takes {kind}{rising}, not {value!r}")
+    return value if whole else [float(number) for number in value]
 
 
 def _check_kinds(where: str, shares: Mapping[str, Any]) -> None:

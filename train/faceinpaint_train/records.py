@@ -11,20 +11,31 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from faceinpaint_cli.media.atomic import atomic_path
+
 log = logging.getLogger(__name__)
 
 
 class Records:
-    """Figures of one run, appended to `folder`/stats.jsonl and to TensorBoard where that is installed."""
+    """Figures of one run, appended to `folder`/stats.jsonl and to TensorBoard where that is installed.
 
-    def __init__(self, folder: Path) -> None:
+    The run goes on from `step`: what was written of later steps is dropped, and the validation at `step` as well where
+    it `validates` there, since it will write them again.
+    """
+
+    def __init__(self, folder: Path, step: int, validates: bool) -> None:
         self.path = folder / "stats.jsonl"
+        if self.path.is_file():
+            rows = read_stats(self.path)
+            kept = [r for r in rows if r["step"] < step or (r["step"] == step and not (validates and "psnr" in r))]
+            with atomic_path(self.path) as part:
+                part.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             self.board = None
         else:
-            self.board = SummaryWriter(str(folder / "tensorboard"))
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, row: Mapping[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -34,19 +45,15 @@ class Records:
                 if isinstance(value, float):
                     self.board.add_scalar(key, value, row["step"])
 
-    def forget_after(self, step: int) -> None:
-        """Drop rows of steps after `step`: a resumed run will write them again."""
-        if self.path.is_file():
-            rows = read_stats(self.path)
-            self.path.write_text("".join(json.dumps(r) + "\n" for r in rows if r["step"] <= step))
-
     def close(self) -> None:
         if self.board is not None:
             self.board.close()
 
 
 def read_stats(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The rows of a stats.jsonl, without a last one that a full disk or a kill left half written."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def save_grid(columns: Sequence[Sequence[np.ndarray]], path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import signal
@@ -18,7 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from faceinpaint_cli.errors import OutputError, UsageError
+from faceinpaint_cli.errors import ModelError, OutputError, UsageError
 from faceinpaint_cli.faces.detector import FaceDetector
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.discover import VIDEO_SUFFIXES
@@ -26,6 +27,7 @@ from faceinpaint_cli.models.device import resolve_device
 from faceinpaint_cli.models.networks.hidden_face import HiddenFace
 from faceinpaint_cli.models.networks.localiser import Localiser
 from faceinpaint_cli.models.networks.video_localiser import VideoLocaliser
+from faceinpaint_cli.models.registry import build_discriminator, build_generator
 from faceinpaint_train import hidden_faces, localiser, video_localiser
 from faceinpaint_train.batches import Batch, make_batch
 from faceinpaint_train.card import write_model
@@ -67,10 +69,11 @@ def train(
         trainer = Trainer(recipe, faces, folder, team, begin=not resume)
         if resume:
             trainer.resume()
-        if team.leads:
-            (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
-        with stopping(trainer):
-            trainer.run(report)
+        with writing(folder):
+            if team.leads:
+                (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+            with stopping(trainer):
+                trainer.run(report)
         facts = {
             "step": trainer.step,
             "samples": trainer.step * trainer.plan.count * team.world,
@@ -82,7 +85,8 @@ def train(
             "stopped": trainer.stop,
         }
         if team.leads and not trainer.stop:
-            finish(trainer, facts)
+            with writing(folder):
+                finish(trainer, facts)
         return facts
 
 
@@ -162,10 +166,31 @@ def _save_finder(net: nn.Module, path: Path, minutes: float, faces: FaceSet) -> 
     return {"minutes": minutes, "train": len(faces.train), "left_out": faces.left_out, "stopped": False}
 
 
+def check_networks(recipe: Recipe) -> None:
+    """ModelError or UsageError where the recipe names networks, options or files that there are not: told before the
+    faces are read, which may take an hour."""
+    check_size(recipe)
+    model, judge, data, loss = (recipe[table] for table in ("model", "discriminator", "data", "loss"))
+    net = build_generator(model["name"], **model["options"])
+    if model["part"] != "whole" and not hasattr(net, model["part"]):
+        raise ModelError(f"generator {model['name']!r} has no part {model['part']!r}: set model.part=whole")
+    if model["prior_faces"] and not model["init"] and not hasattr(net, "prior"):
+        raise ModelError(f"generator {model['name']!r} has no face prior: set model.prior_faces=0")
+    if judge["name"]:
+        build_discriminator(judge["name"], **judge["options"])
+    if loss["cycle"] and not judge["name"]:
+        raise UsageError("loss.cycle needs judges of both sides: set discriminator.name, or loss.cycle=0")
+    files = {"model.init": model["init"], "data.irregular": data["irregular"] if data["irregular_share"] else "",
+             "loss.perceptual_weights": loss["perceptual_weights"] if loss["perceptual"] else ""}
+    for key, name in files.items():
+        if name and not Path(name).exists():
+            raise UsageError(f"setting {key!r}: there is no {name}; give the path of one, or leave it out")
+
+
 def check_run(recipe: Recipe, folder: Path, resume: bool) -> None:
     if not recipe["run"]["steps"] and not recipe["run"]["minutes"]:
         raise UsageError("this run would never end: set --steps or --minutes")
-    check_size(recipe)
+    check_networks(recipe)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -179,6 +204,18 @@ def shared_faces(data: Sequence[Path], crop: str, cache: Path, team: Team) -> Fa
     faces = load_faces(data, crop, cache) if team.leads else None
     team.largest(0.0)  # the others wait here
     return faces or load_faces(data, crop, cache)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """OutputError, in one line, where the disk under `folder` is full or does not take what is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        raise OutputError(f"run folder {folder} cannot be written ({error.strerror}): make room and add --resume; the "
+                          "checkpoint before this is kept") from None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from torch import nn
 
 from faceinpaint_cli.errors import ModelError, OutputError, UsageError
 from faceinpaint_cli.models.checkpoint import read_weights
-from faceinpaint_train.recipe import Recipe, differing_keys
+from faceinpaint_train.recipe import DEFAULTS, Recipe, differing_keys, merge
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write beside and rename: whatever happens, `path` is the old checkpoint or the new one."""
     part = path.with_suffix(".part")
     try:
-        torch.save(state, part)
+        with part.open("wb") as file:  # by its name torch says where it stood, but not that the disk is full
+            torch.save(state, file)
         part.replace(path)
     except (OSError, RuntimeError) as error:
         part.unlink(missing_ok=True)
@@ -50,10 +51,21 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def check_same_recipe(saved: Recipe, now: Recipe) -> None:
-    """UsageError that names every setting in which a resumed run would differ."""
-    keys = [key for key in differing_keys(saved, now) if key not in MAY_DIFFER]
+    """UsageError that names every setting in which a resumed run would differ. What was no setting yet when the run
+    began counts as it was then: by default."""
+    keys = [key for key in differing_keys(merge(DEFAULTS, saved), now) if key not in MAY_DIFFER]
     if keys:
         raise UsageError(f"--resume with other settings than the run began with: {', '.join(keys)}; set them as before")
+
+
+def check_same_run(world: int, faces: int, world_now: int, faces_now: int) -> None:
+    """UsageError where a resumed run has other processes or training faces than it began with: each step would see
+    other pictures."""
+    if world != world_now:
+        raise UsageError(f"--resume with {world_now} processes, but the run began with {world}: start as many")
+    if faces != faces_now:
+        raise UsageError(f"--resume with {faces_now} training faces in DATA, but the run began with {faces}: give the "
+                         "same DATA, or begin another run with model.init")
 
 
 def load_initial(net: nn.Module, path: Path) -> None:

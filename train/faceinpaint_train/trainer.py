@@ -25,7 +25,7 @@ from faceinpaint_train.objectives import build_objective
 from faceinpaint_train.recipe import Recipe
 from faceinpaint_train.records import Records, save_grid
 from faceinpaint_train.schedule import update_average
-from faceinpaint_train.state import check_same_recipe, load_initial, load_state, save_state
+from faceinpaint_train.state import check_same_recipe, check_same_run, load_initial, load_state, save_state
 from faceinpaint_train.validation import validate
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Trainer:
         self.step, self.elapsed, self.best, self.stop = 0, 0.0, -math.inf, False
         self.sums: dict[str, float] = {}  # of the figures since they were last written, over `counted` steps
         self.counted = 0
+        self.records: Records | None = None  # of the process that leads, while it runs
 
     def progress(self) -> float:
         """Share of the run that is done, by steps or by minutes, whichever is further."""
@@ -71,9 +72,9 @@ class Trainer:
         run = self.recipe["run"]
         if run["threads"]:
             torch.set_num_threads(run["threads"])
-        self.records = Records(self.folder) if self.team.leads else None
-        if self.records:
-            self.records.forget_after(self.step)
+        if self.team.leads:
+            validates = self.step % run["validate_steps"] == 0 or self.progress() >= 1
+            self.records = Records(self.folder, self.step, validates)
         device = self.team.device
         # shapes never change: the quickest convolutions are worth looking for
         torch.backends.cudnn.benchmark = device.type == "cuda"
@@ -81,8 +82,9 @@ class Trainer:
         try:
             with batches_ahead(self.make_batch, self.step, workers, pinned=device.type == "cuda") as source:
                 self.go_on(source, report)
-        except RuntimeError as error:
-            if isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
+        except (RuntimeError, MemoryError) as error:  # of torch, and of the arrays that batches are made in
+            is_memory = isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError))
+            if is_memory or "allocate" in str(error):
                 raise DeviceError("out of memory: lower --set data.batch=... or data.size=...") from None
             raise
         if not self.stop:
@@ -113,7 +115,7 @@ class Trainer:
             for key, value in figures.items():
                 self.sums[key] = self.sums.get(key, 0.0) + value
             if self.step % run["log_steps"] == 0:
-                means = self.team.mean({key: value / self.counted for key, value in self.sums.items()})
+                means = {key: value / self.counted for key, value in self.sums.items()}
                 self.write(means | {"rate": rate, "waited": waited / self.counted})
                 if report:
                     report(self.step, self.progress(), means)
@@ -126,9 +128,9 @@ class Trainer:
         truth, shown, mask = (self.to_device(part) for part in batch)
         rate = self.objective.set_rates(self.step, self.progress())
         found = self.objective.step(truth, shown, mask, self.step, self.progress())
-        figures = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
-        bad = not all(math.isfinite(value) for value in figures.values())
-        if self.team.largest(float(bad)):
+        # over the processes at every step, not once they are written: the sums in a checkpoint are then everyone's
+        figures = self.team.mean(dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True)))
+        if not all(math.isfinite(value) for value in figures.values()):
             raise ModelError(
                 f"training diverged at step {self.step} ({figures}): lower --set optimiser.lr; "
                 "the checkpoint before this is kept"
@@ -176,6 +178,8 @@ class Trainer:
             return
         state: dict[str, Any] = {
             "recipe": self.recipe,
+            "world": self.team.world,
+            "faces": len(self.faces.train),
             "step": self.step,
             "elapsed": self.elapsed,
             "best": self.best,
@@ -196,6 +200,8 @@ class Trainer:
         if "recipe" not in state:
             raise UsageError(f"{self.folder} holds a run of a finder: --resume with its --recipe, or give another -o")
         check_same_recipe(state["recipe"], self.recipe)
+        world, faces = self.team.world, len(self.faces.train)
+        check_same_run(state.get("world", world), state.get("faces", faces), world, faces)
         for key, module in self.objective.modules.items():
             module.load_state_dict(state["modules"][key])
         for key, optimiser in self.objective.optimisers.items():
@@ -226,6 +232,8 @@ def batch_plan(recipe: Recipe, team: Team) -> BatchPlan:
         count=data["batch"],
         seed=recipe["seed"],
         shapes=data["shapes"],
+        counts=data["counts"],
+        sizes=data["sizes"],
         jitter=Jitter(**data["jitter"]),
         patches=data["patches"],
         irregular=irregular,
