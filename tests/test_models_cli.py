@@ -100,7 +100,7 @@ def test_the_localiser_trains_for_minutes_only(tmp_path):
         invoke(train, tmp_path, "-o", tmp_path / "run", "--recipe", "localiser", "--steps", 4)
 
 
-@pytest.mark.parametrize("recipe", ["localiser", "video-localiser", "hidden-face"])
+@pytest.mark.parametrize("recipe", ["localiser", "print-localiser", "video-localiser", "hidden-face"])
 def test_a_finder_that_goes_on_with_no_run_is_refused(tmp_path, recipe):
     with pytest.raises(UsageError, match=r"--resume needs .*last\.ckpt: there is no such run"):
         invoke(train, tmp_path, "-o", tmp_path / "run", "--recipe", recipe, "--minutes", 1, "--resume")

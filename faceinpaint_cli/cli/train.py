@@ -15,7 +15,7 @@ PATH = click.Path(path_type=Path)
 @click.argument("data", nargs=-1, required=True, metavar="DATA...", type=PATH)
 @click.option("-o", "--output", required=True, metavar="RUN_DIR", type=PATH, help="Folder of the run.")
 @click.option("--recipe", default="base", show_default=True, metavar="NAME|FILE.toml",
-              help="What is trained and how: a recipe of the package by name, or a file; localiser, "
+              help="What is trained and how: a recipe of the package by name, or a file; localiser, print-localiser, "
               "video-localiser and hidden-face: the finders of damage and of hidden faces.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help="Change a setting of the recipe, such as data.batch=8; repeatable.")

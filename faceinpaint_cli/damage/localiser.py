@@ -1,4 +1,5 @@
-"""Where a picture has been stamped over, found by looking: a small network, and what it must be sure of."""
+"""Where a picture has been stamped over, found by looking: a small network, and what it must be sure of. (What is too
+thin for it, as scratches and dust are, another one finds: see `prints`.)"""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from faceinpaint_cli.damage.prints import locate_print_damage
 from faceinpaint_cli.models.checkpoint import load_bundled
 from faceinpaint_cli.models.networks.localiser import Localiser, probability
 
@@ -40,14 +42,15 @@ faces' boxes and a little around: 38 % of the area found for 19 %, and no more t
 def locate_damage(
     images: Sequence[np.ndarray], faces: Sequence[Sequence[np.ndarray]] | None = None
 ) -> list[np.ndarray]:
-    """Soft maps (H, W) float32 in [0, 1] of what is stamped over, for pictures (H, W, 3) uint8 RGB of any size;
-    `faces` are the boxes (XYXY in pixels) of the faces in each, for a closer look.
+    """Soft maps (H, W) float32 in [0, 1] of what is stamped over, or damaged in the print, for pictures (H, W, 3) uint8
+    RGB of any size; `faces` are the boxes (XYXY in pixels) of the faces in each, for a closer look.
 
-    Regions of which the network is not sure are 0 in the map. Where a picture is reduced to be looked at the edges of a
-    region are as exact as that allows, and the region is grown by it. Raises ModelError where the weights are missing.
+    Regions of which the networks are not sure are 0 in the map. Where a picture is reduced to be looked at the edges of
+    a region are as exact as that allows, and it is grown by that. Raises ModelError where the weights are missing.
     """
     net = bundled_localiser()
-    return [_locate(image, boxes, net) for image, boxes in zip(images, faces or [()] * len(images), strict=True)]
+    return [np.maximum(_locate(image, boxes, net), locate_print_damage(image))
+            for image, boxes in zip(images, faces or [()] * len(images), strict=True)]
 
 
 def _locate(image: np.ndarray, boxes: Sequence[np.ndarray], net: Localiser) -> np.ndarray:

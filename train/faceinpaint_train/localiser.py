@@ -139,7 +139,7 @@ def _soft_rim(
     return np.rint(picture + (stamped - picture.astype(np.float32)) * share[..., None]).astype(np.uint8), share > SEEN
 
 
-def _crisp(picture: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def crisp(picture: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """The picture, sharpened by an unsharp mask for the given share of pictures, and with grain for the same share."""
     if rng.random() < share:
         blurred = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.6, 1.6))
@@ -165,7 +165,7 @@ def make_batch(faces: np.ndarray, plan: LocaliserPlan, step: int, views: Sequenc
         wide = len(views) > 0 and rng.random() < plan.scenes
         picture = photograph(views[rng.integers(len(views))] if wide else faces[index], side, rng)
         first = rng.random() < 0.7
-        picture = _crisp(picture, plan.crisp, rng) if first else picture
+        picture = crisp(picture, plan.crisp, rng) if first else picture
         mask = np.zeros(picture.shape[:2], bool)
         stamps = 0 if rng.random() < plan.clean else 1 + (rng.random() < plan.twice)
         for _ in range(stamps):
@@ -175,7 +175,7 @@ def make_batch(faces: np.ndarray, plan: LocaliserPlan, step: int, views: Sequenc
             stamped = stamp(picture, hole, rng, plan.patches, [_other_light(photograph(other, side, rng), rng)])
             picture, hole = _soft_rim(picture, stamped, hole, rng) if rng.random() < plan.soft else (stamped, hole)
             mask |= hole
-        picture = picture if first else _crisp(picture, plan.crisp, rng)
+        picture = picture if first else crisp(picture, plan.crisp, rng)
         if side != size:
             picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
             mask = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > SEEN

@@ -151,8 +151,8 @@ FREE = {"model.options", "discriminator.options", "data.shapes", "data.patches"}
 """Tables whose keys the recipe chooses."""
 
 
-FINDERS = {"localiser": "train_localiser_run", "video-localiser": "train_video_localiser_run",
-           "hidden-face": "train_hidden_face_run"}
+FINDERS = {"localiser": "train_localiser_run", "print-localiser": "train_print_localiser_run",
+           "video-localiser": "train_video_localiser_run", "hidden-face": "train_hidden_face_run"}
 """What --recipe takes besides recipes: what finds damage and faces, and the function of run.py that trains it."""
 
 

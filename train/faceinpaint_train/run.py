@@ -26,9 +26,10 @@ from faceinpaint_cli.media.discover import VIDEO_SUFFIXES
 from faceinpaint_cli.models.device import resolve_device
 from faceinpaint_cli.models.networks.hidden_face import HiddenFace
 from faceinpaint_cli.models.networks.localiser import Localiser
+from faceinpaint_cli.models.networks.print_localiser import PrintLocaliser
 from faceinpaint_cli.models.networks.video_localiser import VideoLocaliser
 from faceinpaint_cli.models.registry import build_discriminator, build_generator
-from faceinpaint_train import hidden_faces, localiser, video_localiser
+from faceinpaint_train import hidden_faces, localiser, print_localiser, video_localiser
 from faceinpaint_train.batches import Batch, make_batch
 from faceinpaint_train.card import write_model
 from faceinpaint_train.distributed import Team, join_team
@@ -108,6 +109,25 @@ def train_localiser_run(
     torch.manual_seed(seed)
     net = fit(Localiser(), make_batch, localiser.loss_of, folder, minutes, localiser.RATE)
     return _save_finder(net, folder / "localiser.safetensors", minutes, faces)
+
+
+def train_print_localiser_run(
+    data: Sequence[Path], folder: Path, minutes: float, *, cache: Path | None = None, seed: int = 1
+) -> dict[str, Any]:
+    """Train the localiser of damaged prints for `minutes` on the CPU, on faces, and on the videos and single pictures
+    among `data`: wider views, with or without faces, as sharp as they are.
+
+    `folder` gets stats.jsonl, last.ckpt (an interrupted run goes on from it) and print-localiser.safetensors in half
+    precision. Returns the facts of the run."""
+    faces, pictures = _faces_and_views(data, folder, cache)
+
+    def make_batch(step: int) -> Batch:
+        images, truth = print_localiser.make_batch(faces.train, pictures, seed, step)
+        return images.float().div_(127.5).sub_(1), truth
+
+    torch.manual_seed(seed)
+    net = fit(PrintLocaliser(), make_batch, print_localiser.loss_of, folder, minutes, print_localiser.RATE)
+    return _save_finder(net, folder / "print-localiser.safetensors", minutes, faces)
 
 
 def train_video_localiser_run(
