@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from faceinpaint_train.fit import fit
@@ -44,10 +46,12 @@ def test_a_short_run_learns(tmp_path):
         images, truth = make_batch(canvases(6), (), 1, step)
         return images[:4].float() / 127.5 - 1, truth[:4]
 
-    net = fit(PrintLocaliser(), batch, loss_of, tmp_path, 0, 5e-3, steps=25)
+    torch.manual_seed(1)
+    fresh = PrintLocaliser()
+    net = fit(copy.deepcopy(fresh), batch, loss_of, tmp_path, 0, 5e-3, steps=40)
     images, truth = batch(10_000)
     with torch.inference_mode():
-        assert loss_of(net(images), truth) < 0.9 * loss_of(PrintLocaliser()(images), truth)
+        assert loss_of(net(images), truth) < 0.85 * loss_of(fresh(images), truth)
 
 
 def test_a_run_leaves_the_weights(tmp_path):
