@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from faceinpaint_cli.pipeline import inloop
 from faceinpaint_cli.pipeline.course import Course
 from faceinpaint_cli.pipeline.inloop import InLoop, group_edges, why_not
 from faceinpaint_cli.pipeline.video_damage import MendedFrames
-from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
+from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt, packet_damage
 
 
 def make_clip(path: Path, frames: int = 40, size: tuple[int, int] = (144, 176), gop: int = 20, pixels: str = "yuv420p",
@@ -274,3 +275,29 @@ def test_what_is_left_of_a_hit_keyframe_is_shown_as_a_player_shows_it(tmp_path: 
     assert [m.how for m in read.mended] == ["concealed"] * mendable
     plain = decoded(clip)
     assert len(shown) == 20 and all((shown[t][0] == plain[t][0]).all() for t in shown)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_a_first_keyframe_with_nothing_of_its_own_is_filled_from_the_next(tmp_path: Path, suffix: str) -> None:
+    """The decoder shows flat grey for it, which is carried on without a jump: it must not be preferred for that, nor
+    be mixed into the fill."""
+    still = (scene(index // 16, 144, 176) for index in range(40))  # hardly another one when the next keyframe comes
+    clip = encode(tmp_path / f"clean.{suffix}", "libx264", still, 20, "yuv420p",
+                  {"crf": "18", "bf": "0", "threads": "1", "keyint_min": "20", "sc_threshold": "0"})
+    with av.open(str(clip)) as source, av.open(str(tmp_path / f"damaged.{suffix}"), "w") as out:
+        stream = source.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        damage = packet_damage(stream, Corruption("bscv", position=0.0, bytes=3000), random.Random(1))
+        for number, packet in enumerate(p for p in source.demux(stream) if p.size):
+            if number == 0:
+                hit = av.Packet(damage(bytes(packet)))
+                hit.pts, hit.dts, hit.time_base, hit.is_keyframe = packet.pts, packet.dts, packet.time_base, True
+                packet = hit
+            packet.stream = copy
+            out.mux(packet)
+    shown, loop = mended(diagnose(tmp_path / f"damaged.{suffix}"))
+    assert [(m.how, m.lost) for m in loop.mended] == [("onward", 1.0)]
+    concealed = list(decoded(tmp_path / f"damaged.{suffix}").values())
+    true = list(decoded(clip).values())
+    for number in (0, 10):
+        assert psnr(list(shown.values())[number], true[number]) > psnr(concealed[number], true[number]) + 6

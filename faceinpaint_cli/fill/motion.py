@@ -61,6 +61,12 @@ class Lost:
         """HW bool: what is surely the picture's own, away from the lost part's edge."""
         return ~grown(self.lost, 17)
 
+    @property
+    def concealed(self) -> bool:
+        """Whether the decoder had anything to conceal it from: with nothing of its own, and no picture before it, what
+        comes out is flat grey, which is carried on so evenly that no jump tells."""
+        return self.decoded is not None and (len(self.before) > 0 or not self.lost.all())
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -71,7 +77,7 @@ class Candidates:
 
 
 def candidates(picture: Lost) -> Candidates:
-    """All guesses that the neighbours allow; the decoder's own concealment, where there is one, is the first.
+    """All guesses that the neighbours allow; the decoder's own concealment, where it is one, is the first.
 
     Two kinds of lost pictures have different names: those with a clean picture behind them, and those without.
     """
@@ -83,7 +89,7 @@ def candidates(picture: Lost) -> Candidates:
         found = _onward(replace(picture, before=picture.behind, after=()))
     else:
         found = {}
-    if picture.decoded is not None:
+    if picture.decoded is not None and (picture.concealed or not found):
         found = {"concealed": picture.decoded, **found}
     if not found:
         raise ValueError("a lost picture without any neighbour")

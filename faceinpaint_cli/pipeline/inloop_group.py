@@ -121,7 +121,7 @@ class Group:
         planes, how = self._fill(picture)
         damaged, coded.data = coded.data, self._substituter.packet(coded.data, coded.heading, planes)
         filled = _State(self._decoder.look(after))
-        if picture.decoded is not None and self._is_worse(place, now, filled):
+        if picture.concealed and self._is_worse(place, now, filled):
             coded.data, how = damaged, "concealed"
             filled = now if after is None else _State(self._decoder.look(after))
         if how == "onward":

@@ -198,8 +198,9 @@ class InPlace:
             # Both damaged alike, and the one refers to the other: the flow between them is the motion itself.
             motion = flow(eight_bit(coming[time].planes[0]), eight_bit(after[0].planes[0]))
             after[0] = Neighbour(after[0].time, after[0].planes, None, -motion)
-        planes, how = self._fill(Lost(time, own, lost, before, behind, after))
-        if self._codec not in SELF_CONTAINED and len(self._written) < JUDGED:
+        picture = Lost(time, own, lost, before, behind, after)
+        planes, how = self._fill(picture)
+        if picture.concealed and self._codec not in SELF_CONTAINED and len(self._written) < JUDGED:
             if self._course(following, time, planes).is_worse_than(self._course(following, time, own)):
                 planes, how = own, "concealed"
             self._written[following[0][0]] = planes
