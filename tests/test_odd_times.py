@@ -85,6 +85,13 @@ def test_a_start_between_two_samples_of_the_sound_stays(suffix, tmp_path):
     assert before.times == after.times and before.packet_times == after.packet_times
 
 
+def test_a_program_stream_that_starts_at_zero_stays_there(tmp_path):
+    source = make_clip(tmp_path / "a.mpg", codec="mpeg1video", audio="mp2", muxer={"preload": "0"})
+    assert read_back(source).times[0] == 0
+    result = inpaint_video(source, tmp_path / "out.mpg", box=("10,10,20,20",), method="telea")
+    assert result.audit["shift_seconds"] == 0 and read_back(source).times == read_back(tmp_path / "out.mpg").times
+
+
 def test_an_error_names_the_file_that_was_given(tmp_path: Path) -> None:
     """And not the copy in which its wrong bits are right."""
     part = make_clip(tmp_path / "part.ts", audio=None, frames=FRAMES, size=(176, 144), options={"bf": "0", "crf": "10"})

@@ -13,6 +13,7 @@ from faceinpaint_cli.media.video_index import VideoIndex
 LEAST_PID = 0x20
 """Below it are the tables of the stream."""
 MOV_FAMILY = frozenset(("mp4", "mov", "ipod", "3gp", "3g2", "f4v", "psp", "ismv"))
+PROGRAM_STREAMS = frozenset(("mpeg", "vob", "svcd", "dvd", "vcd"))
 
 
 def programs_of(source: VideoIndex, format_name: str) -> list[Program]:
@@ -42,6 +43,8 @@ def muxer_options(source: VideoIndex, incoming: av.container.InputContainer, for
             options |= {"mpegts_service_id": str(found[0].number),
                         "mpegts_pmt_start_pid": str(max(found[0].map_pid, LEAST_PID)),
                         "mpegts_transport_stream_id": str(max(found[0].stream_id, 1))}
+    elif format_name in PROGRAM_STREAMS:  # else all times are half a second later
+        options["preload"] = "0"
     elif format_name == "avi":  # for the start of sound before zero pictures would be moved, by part of a frame
         options["avoid_negative_ts"] = "disabled"
     return options
