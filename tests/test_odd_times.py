@@ -85,9 +85,9 @@ def test_a_start_between_two_samples_of_the_sound_stays(suffix, tmp_path):
     assert before.times == after.times and before.packet_times == after.packet_times
 
 
-def test_a_program_stream_that_starts_at_zero_stays_there(tmp_path):
+def test_a_program_stream_that_starts_early_stays_there(tmp_path):
     source = make_clip(tmp_path / "a.mpg", codec="mpeg1video", audio="mp2", muxer={"preload": "0"})
-    assert read_back(source).times[0] == 0
+    assert read_back(source).times[0] < Fraction(1, 10)
     result = inpaint_video(source, tmp_path / "out.mpg", box=("10,10,20,20",), method="telea")
     assert result.audit["shift_seconds"] == 0 and read_back(source).times == read_back(tmp_path / "out.mpg").times
 
