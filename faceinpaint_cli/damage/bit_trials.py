@@ -63,7 +63,6 @@ MOST_CANDIDATES = 100
 STEPS, KEY_STEPS = 0.27, 0.77
 """The picture may have block steps so much above those of the picture before it, a keyframe so much. Of 105 true bits
 in four clips 2 gave more; of 14 false ones with as long a tail, in slices that lost 100 or 500 bytes, all did."""
-STRICT = {"err_detect": "explode+aggressive", "ec": "0", "skip_loop_filter": "all"}
 AHEAD = 2
 """Bytes that a CABAC decoder may have read beyond what it decodes."""
 OTHERS = (b"\x55", b"\xa7", b"\x19")
@@ -183,7 +182,7 @@ class _Trials:
 
     def wrong_bits(self) -> tuple[Bit, ...]:
         """The bits of the packet; none where they do not explain the damage."""
-        strict = self._decoder(self._past.intact, STRICT)
+        strict = self._decoder(self._past.intact, tolerant.STRICT)
         try:
             slices = [self._slice(n, strict) for n, unit in enumerate(self._units) if is_slice(unit)]
         except ValueError:  # a header that cannot be read

@@ -253,7 +253,7 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
                     survey.sign(number, "no readable slice header")
                 refreshes = packet.is_keyframe and predicts(split(bytes(packet), prefix), sets)
             if counted is not None:
-                survey.orders.append(counted.of(bytes(packet)[:SURVEYED_BYTES]))
+                survey.orders.append(counted.of(bytes(memoryview(packet)[:SURVEYED_BYTES])))
             survey.pictures.append(CodedPicture(number, times[number], packet.dts, packet.duration or 0,
                                                 packet.is_keyframe, packet.is_discard, refreshes))
             assert packet.pts is not None

@@ -8,11 +8,11 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-import torch
 
+from faceinpaint_cli.damage.look import look
 from faceinpaint_cli.damage.prints import locate_print_damage
 from faceinpaint_cli.models.checkpoint import load_bundled
-from faceinpaint_cli.models.networks.localiser import Localiser, probability
+from faceinpaint_cli.models.networks.localiser import Localiser
 
 WORKING_SIDE = 512
 """Longer side of what the network looks at; larger pictures are reduced to it."""
@@ -71,25 +71,9 @@ def bundled_localiser() -> Localiser:
     return load_bundled(Localiser(), "localiser", "say what to fill with --mask or --box")
 
 
-@torch.inference_mode()
 def _look(image: np.ndarray, side: int, net: Localiser) -> np.ndarray:
     """The soft map of a picture that is looked at with at most `side` pixels along its longer side."""
-    height, width = image.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    seen = image
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        seen = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    batch = torch.tensor(seen).permute(2, 0, 1)[None].float().div_(127.5).sub_(1)
-    likely = probability(net, batch)
-    if (likely > 0.5).any():  # a second opinion: of the mirrored picture, where the first has something to say
-        likely = (likely + probability(net, batch.flip(3)).flip(3)) / 2
-    soft = sure_regions(likely[0, 0].numpy())
-    if scale < 1 and soft.any():
-        reach = int(np.ceil(1 / scale))
-        soft = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
-        return cv2.dilate(soft, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)).clip(0, 1)
-    return soft if scale == 1 else np.zeros((height, width), np.float32)
+    return look(image, side, net, 0.5, sure_regions, grown=1)
 
 
 def sure_regions(soft: np.ndarray) -> np.ndarray:

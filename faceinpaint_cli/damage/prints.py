@@ -6,10 +6,9 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-import torch
 
+from faceinpaint_cli.damage.look import look
 from faceinpaint_cli.models.checkpoint import load_bundled
-from faceinpaint_cli.models.networks.localiser import probability
 from faceinpaint_cli.models.networks.print_localiser import PrintLocaliser
 
 WORKING_SIDE = 1024
@@ -33,27 +32,10 @@ def bundled_print_localiser() -> PrintLocaliser:
     return load_bundled(PrintLocaliser(), "print-localiser", "say what to fill with --mask or --box")
 
 
-@torch.inference_mode()
 def locate_print_damage(image: np.ndarray) -> np.ndarray:
     """Soft map (H, W) float32 in [0, 1] of what is damaged in the print that a picture (H, W, 3) uint8 RGB of any size
     shows; 0 where the network is not sure. Raises ModelError where the weights are missing."""
-    net = bundled_print_localiser()
-    height, width = image.shape[:2]
-    scale = min(1.0, WORKING_SIDE / max(height, width))
-    seen = image
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        seen = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    batch = torch.tensor(seen).permute(2, 0, 1)[None].float().div_(127.5).sub_(1)
-    likely = probability(net, batch)
-    if (likely > SURER[0]).any():  # a second opinion, of the mirrored picture
-        likely = (likely + probability(net, batch.flip(3)).flip(3)) / 2
-    soft = sure_lines(likely[0, 0].numpy())
-    if scale == 1 or not soft.any():
-        return soft if scale == 1 else np.zeros((height, width), np.float32)
-    reach = int(np.ceil(0.5 / scale))
-    soft = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
-    return cv2.dilate(soft, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)).clip(0, 1)
+    return look(image, WORKING_SIDE, bundled_print_localiser(), SURER[0], sure_lines, grown=0.5)
 
 
 def sure_lines(soft: np.ndarray) -> np.ndarray:

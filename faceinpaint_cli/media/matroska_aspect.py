@@ -30,7 +30,8 @@ def write_aspect(path: Path, size: tuple[int, int], aspect: Fraction) -> None:
         checked = elements[0][0] == CRC
         tracks = [(kind, _with_size(data, shown) if kind == TRACK else data) for kind, data in elements if kind != CRC]
         made = _joined(tracks)
-        made += _void(length - len(made) - 6 * checked)
+        room = length - len(made) - 6 * checked
+        made += void_head(room).ljust(room, b"\0")
         if checked:
             made = _element(CRC, crc32(made).to_bytes(4, "little")) + made
         file.seek(at)
@@ -88,11 +89,12 @@ def _joined(elements: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join(_element(kind, data) for kind, data in elements)
 
 
-def _void(length: int) -> bytes:
-    """An element that means nothing, of so many bytes (two at least)."""
+def void_head(length: int) -> bytes:
+    """The head of an element that means nothing, of so many bytes in all (two at least); its content may be anything.
+    """
     if length < 129:
-        return VOID + bytes([0x80 | length - 2]) + bytes(length - 2)
-    return VOID + (1 << 56 | length - 9).to_bytes(8, "big") + bytes(length - 9)
+        return VOID + bytes([0x80 | length - 2])
+    return VOID + (1 << 56 | length - 9).to_bytes(8, "big")
 
 
 def _element(kind: bytes, data: bytes) -> bytes:

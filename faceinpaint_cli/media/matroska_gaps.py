@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from faceinpaint_cli.media.matroska_aspect import void_head
+
 Stretch = tuple[int, int]
 """Bytes of a file from, up to without."""
 EBML, SEGMENT, CLUSTER, TRACKS = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0x1654AE6B
@@ -68,18 +70,11 @@ def copy_without_gaps(source: Path, target: Path, gaps: Gaps) -> None:
     with target.open("r+b") as file:
         for start, stop in gaps.stretches:
             file.seek(start)
-            file.write(_void(stop - start))
+            file.write(void_head(stop - start))
         for start, stop in gaps.open:
             length = stop - start
             file.seek(start)
             file.write(((1 << 7 * length + 1) - 1).to_bytes(length, "big"))  # all ones: unknown
-
-
-def _void(length: int) -> bytes:
-    """The head of a Void element of so many bytes; its content may be anything."""
-    if length < 9:
-        return bytes([VOID, 0x80 | length - 2])
-    return bytes([VOID]) + (1 << 56 | length - 9).to_bytes(8, "big")
 
 
 class _Walk:

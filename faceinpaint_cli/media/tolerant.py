@@ -13,6 +13,8 @@ from faceinpaint_cli.media.hevc_sps import unordered_extradata
 AV1_THREADS = 2
 """Of dav1d, which has threads of its own: with one it goes on from pictures that failed, and what it shows is worse
 than the last intact one; with more it shows nothing until the next keyframe. So it is the same on every machine."""
+STRICT = {"err_detect": "explode+aggressive", "ec": "0", "skip_loop_filter": "all"}
+"""Options with which H.264's decoder makes nothing up, but fails: for what asks only whether something decodes."""
 
 
 def open_decoder(

@@ -16,6 +16,9 @@ import numpy as np
 Rng: TypeAlias = np.random.Generator
 Layer: TypeAlias = Callable[[int, int, Rng], np.ndarray]
 
+Span: TypeAlias = tuple[float, float]
+"""Least and most."""
+
 FINE = 3
 """Bits of a pixel's fraction that lines are drawn with (`shift` of OpenCV)."""
 THICKEST = 7
@@ -64,15 +67,22 @@ def scratches(height: int, width: int, rng: Rng) -> np.ndarray:
     return _broken(layer, rng) if rng.random() < 0.35 else layer
 
 
-def strokes(height: int, width: int, rng: Rng) -> np.ndarray:
-    """One to four lines of a pen or a brush, that wind."""
+def _winding(height: int, width: int, rng: Rng, most: int, length: Span, bend: float, shake: Span,
+             thick: Span) -> np.ndarray:
+    """One to `most` lines that wind: `length` as shares of the shorter side, `bend` and `shake` as of `_way`, `thick`
+    in pixels."""
     layer = np.zeros((height, width), np.float32)
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(1, most + 1)):
         start = rng.uniform(0, 1, 2) * (width, height)
-        length = min(height, width) * rng.uniform(0.2, 1.5)
-        points = _way(start, rng.uniform(0, 2 * np.pi), length, rng.normal(0, 0.05), rng.uniform(0.05, 0.35), rng)
-        _line(layer, points, rng.uniform(1.5, THICKEST))
+        pixels = min(height, width) * rng.uniform(*length)
+        points = _way(start, rng.uniform(0, 2 * np.pi), pixels, rng.normal(0, bend), rng.uniform(*shake), rng)
+        _line(layer, points, rng.uniform(*thick))
     return layer
+
+
+def strokes(height: int, width: int, rng: Rng) -> np.ndarray:
+    """One to four lines of a pen or a brush."""
+    return _winding(height, width, rng, 4, (0.2, 1.5), 0.05, (0.05, 0.35), (1.5, THICKEST))
 
 
 def creases(height: int, width: int, rng: Rng) -> np.ndarray:
@@ -94,13 +104,7 @@ def creases(height: int, width: int, rng: Rng) -> np.ndarray:
 
 def hairs(height: int, width: int, rng: Rng) -> np.ndarray:
     """One to five hairs and threads that lay on the scanner."""
-    layer = np.zeros((height, width), np.float32)
-    for _ in range(rng.integers(1, 6)):
-        start = rng.uniform(0, 1, 2) * (width, height)
-        length = min(height, width) * rng.uniform(0.08, 0.4)
-        points = _way(start, rng.uniform(0, 2 * np.pi), length, rng.normal(0, 0.12), rng.uniform(0.02, 0.2), rng)
-        _line(layer, points, rng.uniform(0.7, 2))
-    return layer
+    return _winding(height, width, rng, 5, (0.08, 0.4), 0.12, (0.02, 0.2), (0.7, 2))
 
 
 def dust(height: int, width: int, rng: Rng) -> np.ndarray:

@@ -7,10 +7,10 @@ import errno
 import json
 import logging
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -103,12 +103,9 @@ def train_localiser_run(
     plan = localiser.LocaliserPlan(seed=seed)
 
     def make_batch(step: int) -> Batch:
-        images, masks = localiser.make_batch(faces.train, plan, step, pictures)
-        return images.float().div_(127.5).sub_(1), masks
+        return _as_seen(*localiser.make_batch(faces.train, plan, step, pictures))
 
-    torch.manual_seed(seed)
-    net = fit(Localiser(), make_batch, localiser.loss_of, folder, minutes, localiser.RATE)
-    return _save_finder(net, folder / "localiser.safetensors", minutes, faces)
+    return _train_finder(Localiser, make_batch, localiser, folder / "localiser.safetensors", minutes, seed, faces)
 
 
 def train_print_localiser_run(
@@ -122,12 +119,10 @@ def train_print_localiser_run(
     faces, pictures = _faces_and_views(data, folder, cache)
 
     def make_batch(step: int) -> Batch:
-        images, truth = print_localiser.make_batch(faces.train, pictures, seed, step)
-        return images.float().div_(127.5).sub_(1), truth
+        return _as_seen(*print_localiser.make_batch(faces.train, pictures, seed, step))
 
-    torch.manual_seed(seed)
-    net = fit(PrintLocaliser(), make_batch, print_localiser.loss_of, folder, minutes, print_localiser.RATE)
-    return _save_finder(net, folder / "print-localiser.safetensors", minutes, faces)
+    path = folder / "print-localiser.safetensors"
+    return _train_finder(PrintLocaliser, make_batch, print_localiser, path, minutes, seed, faces)
 
 
 def train_video_localiser_run(
@@ -142,10 +137,8 @@ def train_video_localiser_run(
     if not videos:
         raise UsageError("the video localiser learns from videos: give some among DATA")
     stock = video_localiser.gather(videos, faces.train, seed)
-    torch.manual_seed(seed)
-    net = fit(VideoLocaliser(), lambda step: video_localiser.make_batch(stock, seed, step), video_localiser.loss_of,
-              folder, minutes, video_localiser.RATE)
-    return _save_finder(net, folder / "video-localiser.safetensors", minutes, faces)
+    return _train_finder(VideoLocaliser, lambda step: video_localiser.make_batch(stock, seed, step), video_localiser,
+                         folder / "video-localiser.safetensors", minutes, seed, faces)
 
 
 def train_hidden_face_run(
@@ -161,10 +154,8 @@ def train_hidden_face_run(
     if not pictures:
         raise UsageError("hidden faces are learned from wider views too: give videos or single pictures among DATA")
     views = hidden_faces.views_of(pictures, FaceDetector("cpu"))
-    torch.manual_seed(seed)
-    net = fit(HiddenFace(), lambda step: hidden_faces.make_batch(faces.train, views, seed, step), hidden_faces.loss_of,
-              folder, minutes, hidden_faces.RATE)
-    return _save_finder(net, folder / "hidden-face.safetensors", minutes, faces)
+    return _train_finder(HiddenFace, lambda step: hidden_faces.make_batch(faces.train, views, seed, step), hidden_faces,
+                         folder / "hidden-face.safetensors", minutes, seed, faces)
 
 
 def _faces_and_views(data: Sequence[Path], folder: Path, cache: Path | None) -> tuple[FaceSet, list[np.ndarray]]:
@@ -180,7 +171,24 @@ def _faces_and_videos(data: Sequence[Path], folder: Path, cache: Path | None) ->
     return load_faces([path for path in data if path not in videos], "auto", cache or folder / "cache"), videos
 
 
-def _save_finder(net: nn.Module, path: Path, minutes: float, faces: FaceSet) -> dict[str, Any]:
+class _Lesson(Protocol):
+    """A module of this package that a finder learns from."""
+
+    RATE: float
+
+    def loss_of(self, answer: torch.Tensor, truth: torch.Tensor, /) -> torch.Tensor: ...
+
+
+def _as_seen(images: torch.Tensor, truth: torch.Tensor) -> Batch:
+    """Pictures in uint8 as networks see them, in [-1, 1]."""
+    return images.float().div_(127.5).sub_(1), truth
+
+
+def _train_finder(build: Callable[[], nn.Module], make_batch: Callable[[int], Batch], lesson: _Lesson, path: Path,
+                  minutes: float, seed: int, faces: FaceSet) -> dict[str, Any]:
+    """Train a network that `build` makes into the folder of `path`, and write it there in half precision."""
+    torch.manual_seed(seed)
+    net = fit(build(), make_batch, lesson.loss_of, path.parent, minutes, lesson.RATE)
     state = {key: value.half().contiguous() for key, value in net.state_dict().items()}
     save_file(state, path, metadata={"format": f"faceinpaint-{path.stem}-1"})
     return {"minutes": minutes, "train": len(faces.train), "left_out": faces.left_out, "stopped": False}

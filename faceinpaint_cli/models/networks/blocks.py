@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,6 +31,23 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + 0.5 * self.second(F.silu(self.first(F.silu(x))))
+
+
+def u_net(
+    x: Tensor, down: Iterable[nn.Module], shrink: Iterable[nn.Module], middle: nn.Module,
+    widen: Iterable[nn.Module], up: Iterable[nn.Module],
+) -> Tensor:
+    """A U-Net's way (Ronneberger et al. 2015): `down` on each grid and `shrink` to the next, `middle` on the coarsest,
+    then back, `widen` to the channels of the finer grid, doubled and added to what was there, and `up`; each from the
+    finest grid on. (N, C, H, W) to the same."""
+    kept: list[Tensor] = []
+    for block, smaller in zip(down, shrink, strict=True):
+        kept.append(block(x))
+        x = smaller(F.silu(kept[-1]))
+    x = middle(x)
+    for fine, wider, block in reversed(list(zip(kept, widen, up, strict=True))):
+        x = block(fine + F.interpolate(wider(x), scale_factor=2, mode="nearest"))
+    return x
 
 
 class Attention(nn.Module):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faceinpaint_cli.models.networks.blocks import Attention, Residual
+from faceinpaint_cli.models.networks.blocks import Attention, Residual, u_net
 
 
 class Localiser(nn.Module):
@@ -35,14 +35,7 @@ class Localiser(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.enter(F.pixel_unshuffle(image, 4))
-        kept: list[Tensor] = []
-        for block, shrink in zip(self.down, self.shrink, strict=True):
-            kept.append(block(x))
-            x = shrink(F.silu(kept[-1]))
-        x = self.middle(x)
-        for i in reversed(range(len(kept))):
-            enlarged = F.interpolate(self.widen[i](x), scale_factor=2, mode="nearest")
-            x = self.up[i](kept[i] + enlarged)
+        x = u_net(x, self.down, self.shrink, self.middle, self.widen, self.up)
         return F.pixel_shuffle(self.leave(F.silu(x)), 4)
 
 

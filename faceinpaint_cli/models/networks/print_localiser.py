@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faceinpaint_cli.models.networks.blocks import Residual
+from faceinpaint_cli.models.networks.blocks import Residual, u_net
 
 
 class PrintLocaliser(nn.Module):
@@ -31,12 +31,5 @@ class PrintLocaliser(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.enter(F.pixel_unshuffle(image, 2))
-        kept: list[Tensor] = []
-        for block, shrink in zip(self.down, self.shrink, strict=True):
-            kept.append(block(x))
-            x = shrink(F.silu(kept[-1]))
-        x = self.middle(x)
-        for i in reversed(range(len(kept))):
-            enlarged = F.interpolate(self.widen[i](x), scale_factor=2, mode="nearest")
-            x = self.up[i](kept[i] + enlarged)
+        x = u_net(x, self.down, self.shrink, self.middle, self.widen, self.up)
         return F.pixel_shuffle(self.leave(F.silu(x)), 2)

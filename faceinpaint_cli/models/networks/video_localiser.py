@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faceinpaint_cli.models.networks.blocks import Attention, Residual
+from faceinpaint_cli.models.networks.blocks import Attention, Residual, u_net
 
 CELL = 8
 """Side in pixels of the cells that are judged: the smallest block that all codecs share."""
@@ -44,11 +44,5 @@ class VideoLocaliser(nn.Module):
         rows = torch.linspace(-1, 1, x.shape[2]).to(x).view(1, 1, -1, 1).expand(len(x), 1, -1, x.shape[3])
         columns = torch.linspace(-1, 1, x.shape[3]).to(x).view(1, 1, 1, -1).expand(len(x), 1, x.shape[2], -1)
         x = self.enter(torch.cat([x, (own - neighbour).abs(), rows, columns], 1))
-        kept: list[Tensor] = []
-        for blocks, shrink in zip(self.down, self.shrink, strict=True):
-            kept.append(blocks(x))
-            x = shrink(F.silu(kept[-1]))
-        x = self.deep(x)
-        for i in reversed(range(len(kept))):
-            x = self.up[i](kept[i] + F.interpolate(self.widen[i](x), scale_factor=2, mode="nearest"))
+        x = u_net(x, self.down, self.shrink, self.deep, self.widen, self.up)
         return self.leave(F.silu(x))[..., :height, :width]
