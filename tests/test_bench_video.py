@@ -200,16 +200,24 @@ def test_flow_follows_a_pan_and_freeze_does_not():
 
 
 def test_flicker_is_of_the_repair_not_of_the_motion():
+    """Of what is damaged in both frames, as a multiple of what the clean clip has there."""
     frames = pan(4, 96)
-    flicker, sums = fillers.Flicker(), {"still": video.Sums(), "jumps": video.Sums()}
-    everywhere = np.ones((96, 96), bool)
+    flicker = fillers.Flicker()
+    sums = {name: video.Sums() for name in ("still", "jumps", "jumps elsewhere")}
+    damaged = np.zeros((96, 96), bool)
+    damaged[30:70, 30:70] = True
     for i, frame in enumerate(frames):
-        motion = flicker.step(frame)
-        assert (motion is None) == (i == 0)
-        sums["still"].add(frame, frame, everywhere, motion)
-        sums["jumps"].add(cv2.add(frame, np.full_like(frame, 15 * (i % 2))), frame, everywhere, motion)
-    still, jumps = (sums[n].row()["warping_error"] for n in ("still", "jumps"))
-    assert still < 6 < jumps
+        steadiness = flicker.step(frame, damaged)
+        assert (steadiness is None) == (i == 0)
+        lighter = cv2.add(frame, np.full_like(frame, 15 * (i % 2)))
+        elsewhere = np.where(cv2.dilate(damaged.astype(np.uint8), np.ones((9, 9)))[..., None] > 0, frame, lighter)
+        for name, result in [("still", frame), ("jumps", lighter), ("jumps elsewhere", elsewhere)]:
+            sums[name].add(result, frame, damaged, steadiness)
+    still, jumps, elsewhere = (sums[n].row() for n in sums)
+    assert still["flicker"] == elsewhere["flicker"] <= 1 < jumps["flicker"]
+    assert still["warping_error"] < 6 < jumps["warping_error"]
+    fresh = fillers.Flicker()
+    assert fresh.step(frames[0], damaged) is None and fresh.step(frames[1], ~damaged & False) is None
 
 
 def test_bad_input(clip, tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from faceinpaint_cli import metrics
 from faceinpaint_cli.fill.registry import get_fill
 
 Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -67,19 +69,33 @@ def flow_back(dis: cv2.DISOpticalFlow, current: np.ndarray, previous: np.ndarray
     return np.asarray(dis.calc(grey[0], grey[1], np.zeros((*grey[0].shape, 2), np.float32)))
 
 
+@dataclass(frozen=True)
+class Steadiness:
+    """Flow (HW2) of an undamaged frame to the one before it, the pixels that are damaged in both and whose flow holds
+    both ways (HW bool), and their warping error, which is that of the clean clip."""
+
+    flow: np.ndarray
+    where: np.ndarray
+    clean: float
+
+
 class Flicker:
-    """Motion of the undamaged pictures, to measure by how much a repair jumps against it."""
+    """How much the damaged part of undamaged pictures changes against its motion, to set a repair's jumps against."""
 
     INCONSISTENT = 1.0  # pixels between going and coming back
 
     def __init__(self) -> None:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._last: np.ndarray | None = None
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
 
-    def step(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """Flow to the frame before and where it holds both ways; None at the first frame."""
-        last, self._last = self._last, picture
-        if last is None:
+    def step(self, picture: np.ndarray, mask: np.ndarray) -> Steadiness | None:
+        """What the frame (HWC uint8), damaged where the mask (HW bool) is, has in common with the one before it; None
+        at the first, and where no damage goes on."""
+        if self._last is None:
+            self._last = picture, mask
+            return None
+        (last, mask_before), self._last = self._last, (picture, mask)
+        if not (mask.any() and mask_before.any()):
             return None
         back, forth = flow_back(self._dis, picture, last), flow_back(self._dis, last, picture)
         h, w = picture.shape[:2]
@@ -87,4 +103,6 @@ class Flicker:
         there_x, there_y = x + back[..., 0], y + back[..., 1]
         returned = back + cv2.remap(forth, there_x, there_y, cv2.INTER_LINEAR)
         inside = (there_x >= 0) & (there_x < w) & (there_y >= 0) & (there_y < h)
-        return back, inside & (np.linalg.norm(returned, axis=2) < self.INCONSISTENT)
+        damaged_there = cv2.remap(mask_before.astype(np.uint8), there_x, there_y, cv2.INTER_NEAREST) > 0
+        where = mask & damaged_there & inside & (np.linalg.norm(returned, axis=2) < self.INCONSISTENT)
+        return Steadiness(back, where, metrics.warping_error(picture, last, back, where)) if where.any() else None

@@ -17,7 +17,7 @@ COLUMNS = {
     "psnr_damaged": ("PSNR damaged frames", "{:.2f}"), "psnr_inside": ("PSNR inside", "{:.2f}"),
     "ssim_damaged": ("SSIM damaged frames", "{:.4f}"), "ssim_inside": ("SSIM inside", "{:.4f}"),
     "lpips_damaged": ("LPIPS damaged frames", "{:.4f}"), "worse": ("worse", "{:.1%}"), "exact": ("exact", "{:.1%}"),
-    "warping_error": ("flicker", "{:.2f}"), "fps": ("frames/s", "{:.1f}"),
+    "warping_error": ("jump", "{:.2f}"), "flicker": ("flicker", "{:.2f}x"), "fps": ("frames/s", "{:.1f}"),
     "images_per_second": ("images/s", "{:.2f}"), "ratio": ("ratio", "{:.3f}"),
     "memory_mib": ("memory MiB", "{:.0f}"), "frame_errors": ("frames off", "{:d}"),
     "sync_errors": ("times off", "{:d}"), "ms_per_image": ("ms", "{:.1f}"),

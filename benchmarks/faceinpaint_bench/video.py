@@ -26,7 +26,7 @@ from faceinpaint_bench.clips import (
     reference_in_time,
 )
 from faceinpaint_bench.config import BenchConfig
-from faceinpaint_bench.fillers import Flicker, FlowPropagation, Freeze, PerFrame, Step
+from faceinpaint_bench.fillers import Flicker, FlowPropagation, Freeze, PerFrame, Steadiness, Step
 from faceinpaint_bench.html import Article
 from faceinpaint_cli import metrics
 from faceinpaint_cli.errors import DataError, FaceInpaintError
@@ -46,6 +46,8 @@ RUNS = {"run": False, "run (true mask)": True}
 """Rows made by the product: whether it is given the true mask or finds the damage itself."""
 
 
+ROUNDING = 12**-0.5
+"""Grey levels by which rounding alone makes pictures differ: a clean clip that stands still does not flicker less."""
 WORSE = 0.1
 """Decibels below the concealment from which on a frame counts as made worse."""
 
@@ -68,11 +70,12 @@ class Sums:
     lpips: list[float] = field(default_factory=list)
     worse: list[bool] = field(default_factory=list)
     exact: list[bool] = field(default_factory=list)
-    flicker: list[float] = field(default_factory=list)
+    flicker: list[tuple[float, float, int]] = field(default_factory=list)
+    """Squared warping error, that of the clean clip, and pixels of each frame."""
     last: np.ndarray | None = None
 
     def add(self, result: np.ndarray, truth: np.ndarray, mask: np.ndarray,
-            motion: tuple[np.ndarray, np.ndarray] | None) -> None:
+            steadiness: Steadiness | None) -> None:
         hurt = bool(mask.any())
         same = np.array_equal(result, truth)
         squares = np.zeros(mask.shape) if same else np.square(result.astype(np.float32) - truth).sum(2, np.float64)
@@ -81,8 +84,9 @@ class Sums:
         if hurt:
             self._pool("_damaged", squares.sum(), mask.size, whole)
             self._pool("_inside", squares[mask].sum(), int(mask.sum()), inside)
-            if motion is not None and self.last is not None and motion[1].any():
-                self.flicker.append(metrics.warping_error(result, self.last, *motion))
+            if steadiness is not None and self.last is not None:
+                error = metrics.warping_error(result, self.last, steadiness.flow, steadiness.where)
+                self.flicker.append((error**2, steadiness.clean**2, int(steadiness.where.sum())))
         self.last = result
 
     def _pool(self, name: str, error: float, pixels: int, ssim: float) -> None:
@@ -104,7 +108,11 @@ class Sums:
             found["exact"] = float(np.mean(self.exact))
         if self.lpips:
             found["lpips_damaged"] = float(np.mean(self.lpips))
-        found["warping_error"] = float(np.mean(self.flicker)) if self.flicker else None
+        if self.flicker:
+            errors, clean, pixels = zip(*self.flicker, strict=True)
+            found["warping_error"] = float(np.average(errors, weights=pixels)) ** 0.5
+            of_clean = float(np.average(clean, weights=pixels)) ** 0.5
+            found["flicker"] = found["warping_error"] / max(of_clean, ROUNDING)
         return found
 
 
@@ -218,11 +226,11 @@ def _compare(reference: Path, damaged: Path, steps: dict[str, Step], outputs: di
     for number, (at, near, truth) in enumerate(reference_in_time(reference)):
         shown = concealed.at(at, near, truth)
         mask = damaged_pixels(_luma(truth), _luma(shown))
-        motion = flicker.step(truth)
+        steadiness = flicker.step(truth, mask)
         results = {name: step(shown, mask) for name, step in steps.items()}
         results |= {name: file.at(at, near, truth) for name, file in repaired.items()}
         for name, result in results.items():
-            sums[name].add(result, truth, mask, motion)
+            sums[name].add(result, truth, mask, steadiness)
         if not np.array_equal(shown, truth):
             for name, result in results.items():
                 sums[name].exact.append(np.array_equal(result, truth))

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from faceinpaint_cli.fill.motion import KNOWN_AT_LEAST, Candidates, Lost, composed, plane_mask
-from faceinpaint_cli.media.optical_flow import Planes, eight_bit
+from faceinpaint_cli.media.optical_flow import Planes, eight_bit, peak
 
 WORSE, APART = 2.0, 0.5
 """A guess is dropped where it is so many times, and so many grey levels, farther from the intact part than the best."""
@@ -78,7 +78,7 @@ def _relit(picture: Lost, guesses: Candidates) -> Candidates:
     pictures = dict(zip(guesses.names, guesses.pictures, strict=True))
     if picture.decoded is None or known.mean() < SEEN or "own" not in pictures:
         return guesses
-    top = 255 if picture.decoded[0].dtype == np.uint8 else (1 << int(picture.decoded[0].max()).bit_length()) - 1
+    top = peak(picture.decoded[0])
     lines: list[tuple[float, float]] = []
     for own, there in zip(pictures["own"], picture.decoded, strict=True):
         inside = plane_mask(known, own.shape)

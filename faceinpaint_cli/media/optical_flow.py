@@ -23,6 +23,11 @@ def eight_bit(luma: np.ndarray) -> np.ndarray:
     return (luma >> (depth - 8)).astype(np.uint8)
 
 
+def peak(plane: np.ndarray) -> int:
+    """The largest value that a sample can have, by the depth that those of the plane need."""
+    return 255 if plane.dtype == np.uint8 else (1 << max(9, int(plane.max()).bit_length())) - 1
+
+
 def reduced(plane: np.ndarray, times: int) -> np.ndarray:
     """A plane so many times smaller, HW uint8."""
     if times == 1:

@@ -6,8 +6,10 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from heapq import merge
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 import av
@@ -15,6 +17,7 @@ import numpy as np
 
 from faceinpaint_cli.damage.evidence import Diagnosis
 from faceinpaint_cli.fill.motion import Neighbour, on_the_way
+from faceinpaint_cli.fill.steady import Moving, repaired_part, steadied
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.optical_flow import eight_bit, remainder
 from faceinpaint_cli.media.planes import can_paste, copy_frame, overwrite, planes_of
@@ -78,14 +81,48 @@ class MendedFrames:
         A frame that the decoder does not give lies between those beside it, or is the one before it, shown again: so
         sound stays in step.
         """
-        if self.why_not is None and self.diagnosis.codec in IN_MEMORY:
-            frames = self._read_in_place(spans, problems)
-        else:
+        if self.why_not is not None:
             frames = self._read_in_loop(spans, problems)
+        elif self.diagnosis.codec in IN_MEMORY:
+            frames = self._steadied(self._read_in_place(spans, problems), spans)
+        else:
+            frames = self._steadied(self._read_in_loop(spans, problems), spans)
         for number, frame in frames:
             if any(a <= number < b for a, b in spans):
                 check_size(self.source, frame, number)
                 yield number, frame
+
+    def _steadied(self, mended: Iterator[tuple[int, av.VideoFrame]],
+                  spans: Sequence[Span]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Mended frames whose repaired parts agree with the frames beside them.
+
+        What was repaired is what the decoder alone shows otherwise, so all of it is decoded once more.
+        """
+        alone = replace(self, why_not="compared", stages=None, mended=[], repeated=0)
+        streams = (((n, False, f) for n, f in alone._read_in_loop(spans, DecodeLog())),
+                   ((n, True, f) for n, f in mended))
+        waiting: dict[int, tuple[av.VideoFrame, Moving]] = {}
+
+        def moving() -> Iterator[Moving]:
+            for number, shown in groupby(merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
+                frames = {is_mended: frame for _, is_mended, frame in shown}
+                if True in frames:
+                    picture = _moving(number, frames[True], frames.get(False))
+                    waiting[number] = frames[True], picture
+                    yield picture
+                elif number >= spans[-1][1] + BESIDE:
+                    return
+                elif any(number in (a - 1, b) for a, b in spans):
+                    yield _moving(number, frames[False], None)
+
+        for picture in steadied(moving()):
+            if picture.number not in waiting:
+                continue
+            frame, was = waiting.pop(picture.number)
+            if picture is not was:
+                frame = copy_frame(frame)
+                overwrite(frame, picture.planes)
+            yield picture.number, frame
 
     def _read_in_place(self, spans: Sequence[Span], problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
         """Each picture mended in the decoder's memory; the group before each run is kept for its first picture."""
@@ -192,6 +229,18 @@ class MendedFrames:
             found["frames_repeated"] = self.repeated
         found["mended"] = [{"seconds": float(m.time), "how": m.how, "area": round(m.lost, 4)} for m in self.mended]
         return found
+
+
+def _moving(number: int, frame: av.VideoFrame, concealed: av.VideoFrame | None) -> Moving:
+    """A frame with the parts that are repaired, for `steadied`: nothing of those of other formats and of interlaced
+    frames, whose two fields move apart."""
+    planes = planes_of(frame) if can_paste(frame.format.name) else ()
+    loose = np.zeros((frame.height, frame.width), np.float32)
+    if planes and concealed is not None and not frame.interlaced_frame:
+        beside = planes_of(concealed) if concealed.format.name == frame.format.name else planes
+        if beside[0].shape == planes[0].shape:
+            loose = repaired_part(planes[0], beside[0])
+    return Moving(number, planes, loose)
 
 
 def _widened(spans: Sequence[Span]) -> list[Span]:

@@ -1,0 +1,89 @@
+"""Repaired parts of a video agree with the pictures beside them; what was not repaired stays as it was."""
+
+import numpy as np
+import pytest
+
+from faceinpaint_cli.fill.steady import PASSES, Moving, repaired_part, steadied
+from faceinpaint_cli.metrics import psnr
+
+H, W = 96, 128
+LEFT = np.zeros((H, W), np.float32)
+LEFT[:, : W // 2] = 1
+
+
+def pictures(count: int = 9, deep: int = 0) -> list[tuple[np.ndarray, ...]]:
+    """Planes (4:2:0) of a picture that pans by two pixels a frame."""
+    rng = np.random.default_rng(0)
+    wide = np.kron(rng.integers(30, 220, (H // 8 + 1, W // 4)), np.ones((8, 8)))[:H].astype(np.uint16)
+    found = []
+    for i in range(count):
+        luma = wide[:, 2 * i : 2 * i + W] << deep
+        chroma = luma[::2, ::2]
+        found.append(tuple(np.ascontiguousarray(p).astype(np.uint16 if deep else np.uint8)
+                           for p in (luma, chroma, chroma)))
+    return found
+
+
+def with_flicker(planes: tuple[np.ndarray, ...], number: int, by: int = 5) -> tuple[np.ndarray, ...]:
+    step = by * (1 if number % 2 else -1)
+    return tuple(np.where(np.arange(p.shape[1]) < p.shape[1] // 2, p.astype(int) + step, p).astype(p.dtype)
+                 for p in planes)
+
+
+@pytest.mark.parametrize("deep", [0, 2])
+def test_what_jumps_about_the_truth_comes_to_rest_on_it(deep):
+    clean = pictures(deep=deep)
+    given = [Moving(i, with_flicker(p, i, 5 << deep), LEFT) for i, p in enumerate(clean)]
+    out = list(steadied(given))
+    assert [m.number for m in out] == list(range(9))
+    for i in range(PASSES, 9 - PASSES):
+        for plane, (was, now, true) in enumerate(zip(given[i].planes, out[i].planes, clean[i], strict=True)):
+            half = true.shape[1] // 2
+            inside = slice(4, half - 4)  # away from what pans out of the picture
+            before, after = (np.abs(p[:, inside].astype(int) - true[:, inside]).mean() for p in (was, now))
+            assert after < before / 3, (i, plane)
+            assert np.array_equal(now[:, half:], was[:, half:]) and now.dtype == was.dtype
+
+
+def test_nothing_changes_where_nothing_was_repaired_or_two_scenes_meet():
+    one, other = pictures(6), [tuple(255 - p for p in planes[::-1]) for planes in pictures(6)]
+    still = [Moving(i, with_flicker(p, i), np.zeros((H, W), np.float32)) for i, p in enumerate(one)]
+    assert all(a is b for a, b in zip(still, steadied(still), strict=True))
+    cut = [one[0], tuple(255 - p for p in one[1]), one[2]]
+    given = [Moving(i, p, LEFT) for i, p in enumerate(cut)]
+    assert all(np.array_equal(a.planes[0], b.planes[0]) for a, b in zip(given, steadied(given), strict=True))
+    apart = [Moving(2 * i, with_flicker(p, i), LEFT) for i, p in enumerate(other)]  # numbers that do not follow
+    assert all(a is b for a, b in zip(apart, steadied(apart), strict=True))
+
+
+def test_grain_stays():
+    """What intact parts show as well is no flicker."""
+    rng = np.random.default_rng(1)
+    clean = [tuple(p // 2 + 60 for p in planes) for planes in pictures()]
+    grainy = [tuple(np.rint(p + rng.normal(0, 8, p.shape)).astype(np.uint8) for p in planes) for planes in clean]
+    out = list(steadied([Moving(i, p, LEFT) for i, p in enumerate(grainy)]))
+    kept = [np.std(out[i].planes[0][:, 4:60].astype(float) - clean[i][0][:, 4:60]) for i in range(3, 6)]
+    assert min(kept) > 5.5
+
+
+def test_the_repaired_part_is_what_the_repair_changed():
+    concealed = pictures(1)[0][0]
+    repaired = concealed.copy()
+    repaired[40:60, 40:60] ^= 64
+    loose = repaired_part(repaired, concealed)
+    assert loose.dtype == np.float32 and loose[45:55, 45:55].min() == 1
+    assert loose[:30].max() == 0 and loose[:, 70:].max() == 0 and 0 < loose[50, 37] < 1
+    assert not repaired_part(concealed, concealed).any()
+
+
+def test_a_repair_gone_astray_is_mended_by_its_neighbours():
+    clean = pictures()
+    given = [Moving(i, p, LEFT) for i, p in enumerate(clean)]
+    wrong = clean[4][0].copy()
+    wrong[30:50, 20:40] = 128
+    given[4] = Moving(4, (wrong, *clean[4][1:]), LEFT)
+    out = list(steadied(given))
+    hole = np.zeros((H, W), bool)
+    hole[30:50, 20:40] = True
+    grey = [np.repeat(p[..., None], 3, 2) for p in (wrong, out[4].planes[0], clean[4][0])]
+    assert psnr(grey[1], grey[2], hole) > psnr(grey[0], grey[2], hole) + 2
