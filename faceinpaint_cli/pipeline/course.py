@@ -9,14 +9,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from faceinpaint_cli.media.optical_flow import left_over, quick_flow
+from faceinpaint_cli.media.optical_flow import ANOTHER_SCENE, left_over, quick_flow
 
 WORTH = 1.1
 """The decoder's own concealment stays where the fill makes the group's last picture so many times as unlike the next
 keyframe. Fills of P pictures are nearly always the better one, so it takes more than a trifle."""
-ANOTHER_SCENE, MUCH_CLOSER = 8.0, 0.5
-"""Grey levels between the group's last picture and the next keyframe, from which on that keyframe tells nothing, unless
-the fill takes them down to this share: a smeared keyframe is as far from it as another scene is."""
+MUCH_CLOSER = 0.5
+"""A next keyframe that is as far from the group's last picture as another scene tells nothing, unless the fill takes
+that down to this share: a smeared keyframe is as far from it."""
 JUMPY, STEPS = 1.1, 6
 """Where no keyframe tells, the concealment stays if with the fill this and the next so many pictures differ so many
 times as much from each other, after the best motion: their intact residuals do not fit to what they are added to."""

@@ -19,7 +19,7 @@ from faceinpaint_cli.damage.evidence import Diagnosis
 from faceinpaint_cli.fill.motion import Neighbour, on_the_way
 from faceinpaint_cli.fill.steady import Moving, repaired_part, steadied
 from faceinpaint_cli.media import tolerant
-from faceinpaint_cli.media.optical_flow import eight_bit, remainder
+from faceinpaint_cli.media.optical_flow import ANOTHER_SCENE, eight_bit, remainder
 from faceinpaint_cli.media.planes import can_paste, copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.video_index import Group, VideoIndex, nth_video, open_video, with_missing
 from faceinpaint_cli.media.video_reader import (
@@ -31,7 +31,6 @@ from faceinpaint_cli.media.video_reader import (
     numbered,
     read_packets,
 )
-from faceinpaint_cli.pipeline.course import ANOTHER_SCENE
 from faceinpaint_cli.pipeline.drawn import Drawing
 from faceinpaint_cli.pipeline.inloop import UNTIMED, InLoop
 from faceinpaint_cli.pipeline.inloop import why_not as why_not_in_loop
