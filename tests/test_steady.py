@@ -1,10 +1,19 @@
 """Repaired parts of a video agree with the pictures beside them; what was not repaired stays as it was."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from media_factory import decoded, encode, scene
 
+from faceinpaint_cli.damage.evidence import diagnose
 from faceinpaint_cli.fill.steady import PASSES, Moving, repaired_part, steadied
+from faceinpaint_cli.media.planes import planes_of
+from faceinpaint_cli.media.video_index import index_video
+from faceinpaint_cli.media.video_reader import DecodeLog
 from faceinpaint_cli.metrics import psnr
+from faceinpaint_cli.pipeline import video_damage
+from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
 
 H, W = 96, 128
 LEFT = np.zeros((H, W), np.float32)
@@ -87,3 +96,28 @@ def test_a_repair_gone_astray_is_mended_by_its_neighbours():
     hole[30:50, 20:40] = True
     grey = [np.repeat(p[..., None], 3, 2) for p in (wrong, out[4].planes[0], clean[4][0])]
     assert psnr(grey[1], grey[2], hole) > psnr(grey[0], grey[2], hole) + 2
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_frames_of_a_damaged_video_change_only_where_they_were_repaired(codec, tmp_path: Path, monkeypatch):
+    options = {"crf": "18", "bf": "0", "keyint_min": "15", "sc_threshold": "0"} if codec == "libx264" else {}
+    clip = encode(tmp_path / "clean.mp4", codec, (scene(i, 144, 176) for i in range(45)), 15, "yuv420p", options)
+    corrupt(clip, tmp_path / "damaged.mp4", Corruption("bscv", seed=2, bytes=600, spare_keyframes=True), tmp_path)
+    alone = decoded(tmp_path / "damaged.mp4")
+
+    def frames() -> dict[int, tuple[np.ndarray, ...]]:
+        read = video_damage.MendedFrames.of(index_video(tmp_path / "damaged.mp4"), diagnose(tmp_path / "damaged.mp4"))
+        spans = [g.frames for g in read.source.groups if read.damaged[slice(*g.frames)].any()]
+        assert spans
+        return {frame.pts: planes_of(frame) for _, frame in read.read(spans, DecodeLog())}
+
+    steady = frames()
+    monkeypatch.setattr(video_damage, "steadied", lambda pictures: pictures)
+    mended = frames()
+    assert steady.keys() == mended.keys()
+    changed = []
+    for time, planes in mended.items():
+        fixed = repaired_part(planes[0], alone[time][0]) == 0
+        assert np.array_equal(steady[time][0][fixed], planes[0][fixed]), time
+        changed.append(not np.array_equal(steady[time][0], planes[0]))
+    assert any(changed) and not all(changed)
