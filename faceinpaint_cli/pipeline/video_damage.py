@@ -16,8 +16,8 @@ import av
 import numpy as np
 
 from faceinpaint_cli.damage.evidence import Diagnosis
+from faceinpaint_cli.fill.flicker import Moving, repaired_part, without_flicker
 from faceinpaint_cli.fill.motion import Neighbour, on_the_way
-from faceinpaint_cli.fill.steady import Moving, repaired_part, steadied
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.optical_flow import ANOTHER_SCENE, eight_bit, remainder
 from faceinpaint_cli.media.planes import can_paste, copy_frame, overwrite, planes_of
@@ -83,15 +83,15 @@ class MendedFrames:
         if self.why_not is not None:
             frames = self._read_in_loop(spans, problems)
         elif self.diagnosis.codec in IN_MEMORY:
-            frames = self._steadied(self._read_in_place(spans, problems), spans)
+            frames = self._without_flicker(self._read_in_place(spans, problems), spans)
         else:
-            frames = self._steadied(self._read_in_loop(spans, problems), spans)
+            frames = self._without_flicker(self._read_in_loop(spans, problems), spans)
         for number, frame in frames:
             if any(a <= number < b for a, b in spans):
                 check_size(self.source, frame, number)
                 yield number, frame
 
-    def _steadied(self, mended: Iterator[tuple[int, av.VideoFrame]],
+    def _without_flicker(self, mended: Iterator[tuple[int, av.VideoFrame]],
                   spans: Sequence[Span]) -> Iterator[tuple[int, av.VideoFrame]]:
         """Mended frames whose repaired parts agree with the frames beside them.
 
@@ -114,7 +114,7 @@ class MendedFrames:
                 elif any(number in (a - 1, b) for a, b in spans):
                     yield _moving(number, frames[False], None)
 
-        for picture in steadied(moving()):
+        for picture in without_flicker(moving()):
             if picture.number not in waiting:
                 continue
             frame, was = waiting.pop(picture.number)
@@ -231,8 +231,8 @@ class MendedFrames:
 
 
 def _moving(number: int, frame: av.VideoFrame, concealed: av.VideoFrame | None) -> Moving:
-    """A frame with the parts that are repaired, for `steadied`: nothing of those of other formats and of interlaced
-    frames, whose two fields move apart."""
+    """A frame with the parts of it that are repaired: none where the format is not known, and none of interlaced frames,
+    whose two fields move apart."""
     planes = planes_of(frame) if can_paste(frame.format.name) else ()
     loose = np.zeros((frame.height, frame.width), np.float32)
     if planes and concealed is not None and not frame.interlaced_frame:

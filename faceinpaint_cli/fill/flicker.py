@@ -89,7 +89,7 @@ def repaired_part(repaired: np.ndarray, concealed: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(part, (0, 0), SOFT) * part
 
 
-def steadied(pictures: Iterable[Moving]) -> Iterator[Moving]:
+def without_flicker(pictures: Iterable[Moving]) -> Iterator[Moving]:
     """The pictures, in order of display, with their loose parts drawn towards their neighbours in time.
 
     Neighbours are pictures of one size whose numbers follow each other. Each picture comes out when PASSES more have
