@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 
+import av
 import cv2
 import numpy as np
 
@@ -29,10 +30,12 @@ from faceinpaint_cli.media.optical_flow import (
     quick_flow,
     warp,
 )
+from faceinpaint_cli.media.planes import GRID, can_paste, copy_frame, overwrite, planes_of
 
-PASSES, SHARE = 2, 0.5
-"""How often, and by how much of the way, a repaired pixel is drawn towards the mean of its neighbours in time: one pass
-of 0.67 left a fifth more flicker, two of 0.67 were worse in twice as many pictures."""
+MENDED, DRAWN, SHARE = 2, 4, 0.5
+"""How often what came out of the decoder's loop, and what was drawn under a mask, is drawn towards the mean of its
+neighbours in time, and by how much of the way. Mended pictures are often true as they are: two passes of 0.67 made
+twice as many of them worse."""
 ASTRAY = 2.0
 """Pixels between where the motion starts and where there and back it ends, at which a neighbour counts 0.6."""
 TRUSTED = 0.5
@@ -41,10 +44,12 @@ UNCHANGED, MARGIN = 6, 9
 """A pixel counts as repaired where a repair changed it by more grey levels, and so many pixels around."""
 LEAST_TRUST = 1e-6
 NOISE, FEWEST = 2.0, 0.05
-"""Grey levels by which neighbours always differ, and share of a picture that must be as it was to tell how much more it
-is: grain and the encoder's own noise are left as they are."""
+"""Grey levels by which neighbours always differ; how much more it is, the rest of the part tells where it is this share
+of it: grain and the encoder's own noise are left as they are."""
 AROUND = 1.5
 """Standard deviation in pixels of the place whose difference is set against that noise."""
+REACH = 32
+"""Pixels around what is to change that its motion is found in."""
 SOFT = 1.0
 """Standard deviation in pixels by which the edge of the repaired part is softened, inwards."""
 
@@ -60,10 +65,38 @@ class Moving:
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """Motion between a picture and the one before it (HW2 float32), and how far it is to be relied on (HW, 0 to 1);
-    `noise` is the mean square by which what was not repaired differs all the same."""
+class _Box:
+    """Rows and columns of a part of a picture, in pixels of luma."""
 
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @classmethod
+    def around(cls, loose: np.ndarray, reach: int = 0) -> _Box:
+        """What is loose, and so much around it; whole samples of any chroma."""
+        (top, bottom), (left, right) = (
+            (max(0, int(at[0]) - reach) // GRID * GRID, min(size, (int(at[-1]) + reach) // GRID * GRID + GRID))
+            for at, size in ((np.flatnonzero(loose.any(1)), loose.shape[0]),
+                             (np.flatnonzero(loose.any(0)), loose.shape[1])))
+        return cls(top, bottom, left, right)
+
+    def of(self, plane: np.ndarray, luma: np.ndarray) -> np.ndarray:
+        """That part of a plane beside the `luma`, which may be larger; a view."""
+        down, across = -(-luma.shape[0] // plane.shape[0]), -(-luma.shape[1] // plane.shape[1])
+        return plane[self.top // down : -(-self.bottom // down), self.left // across : -(-self.right // across)]
+
+    def within(self, other: _Box) -> _Box:
+        return _Box(self.top - other.top, self.bottom - other.top, self.left - other.left, self.right - other.left)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Motion between parts, at the same place, of a picture and the one before it (HW2 float32), and how far it is to
+    be relied on (HW, 0 to 1); `noise` is the mean square by which what was not repaired differs all the same."""
+
+    box: _Box
     to_last: np.ndarray
     from_last: np.ndarray
     trust: np.ndarray
@@ -85,18 +118,47 @@ def repaired_part(repaired: np.ndarray, concealed: np.ndarray) -> np.ndarray:
     """How far each pixel may be changed, HW float32 from 0 to 1: those that a repair changed (luma of the repaired
     picture and of the same without the repair, HW)."""
     changed = cv2.absdiff(eight_bit(repaired), eight_bit(concealed)) > UNCHANGED
-    part = cv2.dilate(changed.astype(np.float32), np.ones((MARGIN, MARGIN), np.uint8))
+    return softened(cv2.dilate(changed.astype(np.uint8), np.ones((MARGIN, MARGIN), np.uint8)) > 0)
+
+
+def softened(mask: np.ndarray) -> np.ndarray:
+    """How far each pixel may be changed, HW float32 from 0 to 1: those of the mask (HW bool), less at its edge."""
+    part = mask.astype(np.float32)
     return cv2.GaussianBlur(part, (0, 0), SOFT) * part
 
 
-def without_flicker(pictures: Iterable[Moving]) -> Iterator[Moving]:
-    """The pictures, in order of display, with their loose parts drawn towards their neighbours in time.
+def frames_without_flicker(
+        frames: Iterable[tuple[int, av.VideoFrame, np.ndarray]], passes: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    """As `without_flicker`, for decoded frames: (number, frame, how far each pixel may be changed).
 
-    Neighbours are pictures of one size whose numbers follow each other. Each picture comes out when PASSES more have
+    Interlaced frames, whose two fields move apart, and formats that mix components in a plane stay as they are.
+    """
+    waiting: dict[int, tuple[av.VideoFrame, Moving]] = {}
+
+    def moving() -> Iterator[Moving]:
+        for number, frame, loose in frames:
+            planes = planes_of(frame) if can_paste(frame.format.name) else ()
+            if not planes or planes[0].shape != loose.shape or frame.interlaced_frame:
+                loose = np.zeros_like(loose)
+            waiting[number] = frame, Moving(number, planes, loose)
+            yield waiting[number][1]
+
+    for picture in without_flicker(moving(), passes):
+        frame, was = waiting.pop(picture.number)
+        if picture is not was:
+            frame = copy_frame(frame)
+            overwrite(frame, picture.planes)
+        yield picture.number, frame
+
+
+def without_flicker(pictures: Iterable[Moving], passes: int) -> Iterator[Moving]:
+    """The pictures, in order of display, with their loose parts drawn towards their neighbours in time, `passes` times.
+
+    Neighbours are pictures of one size whose numbers follow each other. Each picture comes out when `passes` more have
     gone in; what is not loose is as it was.
     """
     passing: Iterator[_Passing] = _paired(pictures)
-    for _ in range(PASSES):
+    for _ in range(passes):
         passing = _drawn_together(passing)
     for picture in passing:
         if picture.samples is picture.was.planes:
@@ -124,17 +186,19 @@ def _pair(last: Moving, now: Moving, noise: float) -> _Pair | None:
         return None
     if [(p.shape, p.dtype) for p in last.planes] != [(p.shape, p.dtype) for p in now.planes]:
         return None
-    there, here = eight_bit(last.planes[0]), eight_bit(now.planes[0])
+    box = _Box.around(last.loose + now.loose, REACH)
+    there, here = (box.of(eight_bit(p.planes[0]), p.loose) for p in (last, now))
+    fixed = box.of(now.loose, now.loose) == 0
     to_last = quick_flow(here, there)
     left = left_over(here, there, to_last)
-    if left.mean() > ANOTHER_SCENE:
+    if (left[fixed] if fixed.mean() >= FEWEST else left).mean() > ANOTHER_SCENE:
         return None
     from_last = quick_flow(there, here)
     trust = _trust(to_last, from_last)
-    fixed = (now.loose == 0) & (trust > TRUSTED)
+    fixed &= trust > TRUSTED
     if fixed.mean() >= FEWEST:
         noise = max(NOISE**2, float(np.square(left[fixed].astype(np.float32)).mean()))
-    return _Pair(to_last, from_last, trust, _trust(from_last, to_last), noise)
+    return _Pair(box, to_last, from_last, trust, _trust(from_last, to_last), noise)
 
 
 def _trust(field: np.ndarray, back: np.ndarray) -> np.ndarray:
@@ -160,25 +224,38 @@ def _drawn_together(pictures: Iterable[_Passing]) -> Iterator[_Passing]:
 def _drawn(now: _Passing, last: _Passing | None, after: _Passing | None) -> _Passing:
     beside = []
     if last is not None and now.since is not None:
-        beside.append((last.samples, now.since.to_last, now.since.trust))
+        beside.append((last.samples, now.since, now.since.to_last, now.since.trust))
     if after is not None and after.since is not None:
-        beside.append((after.samples, after.since.from_last, after.since.trust_from_last))
+        beside.append((after.samples, after.since, after.since.from_last, after.since.trust_from_last))
     if not beside or not now.was.loose.any():
         return now
-    trust = sum(t for _, _, t in beside)
-    noise = max(p.since.noise for p in (now, after) if p is not None and p.since is not None)
-    drifts = [sum(_sized(t, plane) * (warp(there[i].astype(np.float32), field) - plane) for there, field, t in beside)
-              for i, plane in enumerate(now.samples)]
-    scale = np.maximum(trust, LEAST_TRUST)
+    box = _Box.around(now.was.loose)
+    loose = box.of(now.was.loose, now.was.loose)
+    parts = [box.of(plane, now.was.loose) for plane in now.samples]
+    drifts = [np.zeros(part.shape, np.float32) for part in parts]
+    trust = np.full_like(loose, LEAST_TRUST)
+    for there, pair, field, how_far in beside:
+        in_pair = box.within(pair.box)
+        trusted = in_pair.of(how_far, how_far)
+        trust = trust + trusted
+        for i, part in enumerate(parts):
+            moved = warp(pair.box.of(there[i], now.was.loose).astype(np.float32), field)
+            drifts[i] += _sized(trusted, part) * (in_pair.of(moved, how_far) - part)
     depth = (peak(now.was.planes[0]) + 1) / 256
-    change = cv2.GaussianBlur(np.square(drifts[0] / (scale * depth)), (0, 0), AROUND)
-    share = SHARE * now.was.loose * np.minimum(trust, 1) / scale * change / (change + noise)
-    samples = tuple(plane + _sized(share, plane) * drift for plane, drift in zip(now.samples, drifts, strict=True))
+    change = cv2.GaussianBlur(np.square(drifts[0] / (trust * depth)), (0, 0), AROUND)
+    noise = max(pair.noise for _, pair, _, _ in beside)
+    share = SHARE * loose * np.minimum(trust, 1) / trust * change / (change + noise)
+    samples = tuple(plane.astype(np.float32) for plane in now.samples)
+    for plane, drift in zip(samples, drifts, strict=True):
+        box.of(plane, now.was.loose)[:] += _sized(share, drift) * drift
     return replace(now, samples=samples)
 
 
 def _sized(weights: np.ndarray, plane: np.ndarray) -> np.ndarray:
-    """Weights of the luma's pixels for those of a plane, which may be smaller."""
+    """Weights of the luma's pixels for those of a plane, which may be smaller: there none where it is none for one of
+    the pixels that a sample stands for."""
     if weights.shape == plane.shape:
         return weights
-    return cv2.resize(weights, plane.shape[::-1], interpolation=cv2.INTER_AREA)
+    size = plane.shape[::-1]
+    nothing = cv2.resize((weights == 0).astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    return np.where(nothing, 0, cv2.resize(weights, size, interpolation=cv2.INTER_AREA))

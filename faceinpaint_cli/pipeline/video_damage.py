@@ -16,11 +16,11 @@ import av
 import numpy as np
 
 from faceinpaint_cli.damage.evidence import Diagnosis
-from faceinpaint_cli.fill.flicker import Moving, repaired_part, without_flicker
+from faceinpaint_cli.fill.flicker import MENDED, frames_without_flicker, repaired_part
 from faceinpaint_cli.fill.motion import Neighbour, on_the_way
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.optical_flow import ANOTHER_SCENE, eight_bit, remainder
-from faceinpaint_cli.media.planes import can_paste, copy_frame, overwrite, planes_of
+from faceinpaint_cli.media.planes import can_paste, copy_frame, luma_array, overwrite, planes_of
 from faceinpaint_cli.media.video_index import Group, VideoIndex, nth_video, open_video, with_missing
 from faceinpaint_cli.media.video_reader import (
     DecodeLog,
@@ -100,28 +100,18 @@ class MendedFrames:
         alone = replace(self, why_not="compared", stages=None, mended=[], repeated=0)
         streams = (((n, False, f) for n, f in alone._read_in_loop(spans, DecodeLog())),
                    ((n, True, f) for n, f in mended))
-        waiting: dict[int, tuple[av.VideoFrame, Moving]] = {}
 
-        def moving() -> Iterator[Moving]:
+        def together() -> Iterator[tuple[int, av.VideoFrame, np.ndarray]]:
             for number, shown in groupby(merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
                 frames = {is_mended: frame for _, is_mended, frame in shown}
                 if True in frames:
-                    picture = _moving(number, frames[True], frames.get(False))
-                    waiting[number] = frames[True], picture
-                    yield picture
+                    yield number, frames[True], _repaired_part(frames[True], frames.get(False))
                 elif number >= spans[-1][1] + BESIDE:
                     return
                 elif any(number in (a - 1, b) for a, b in spans):
-                    yield _moving(number, frames[False], None)
+                    yield number, frames[False], _repaired_part(frames[False], None)
 
-        for picture in without_flicker(moving()):
-            if picture.number not in waiting:
-                continue
-            frame, was = waiting.pop(picture.number)
-            if picture is not was:
-                frame = copy_frame(frame)
-                overwrite(frame, picture.planes)
-            yield picture.number, frame
+        return frames_without_flicker(together(), MENDED)
 
     def _read_in_place(self, spans: Sequence[Span], problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
         """Each picture mended in the decoder's memory; the group before each run is kept for its first picture."""
@@ -230,16 +220,13 @@ class MendedFrames:
         return found
 
 
-def _moving(number: int, frame: av.VideoFrame, concealed: av.VideoFrame | None) -> Moving:
-    """A frame with the parts of it that are repaired: none where the format is not known, and none of interlaced frames,
-    whose two fields move apart."""
-    planes = planes_of(frame) if can_paste(frame.format.name) else ()
-    loose = np.zeros((frame.height, frame.width), np.float32)
-    if planes and concealed is not None and not frame.interlaced_frame:
-        beside = planes_of(concealed) if concealed.format.name == frame.format.name else planes
-        if beside[0].shape == planes[0].shape:
-            loose = repaired_part(planes[0], beside[0])
-    return Moving(number, planes, loose)
+def _repaired_part(frame: av.VideoFrame, concealed: av.VideoFrame | None) -> np.ndarray:
+    """How far each pixel of a frame may be changed (HW float32): not at all where nothing tells what was repaired."""
+    if concealed is not None and concealed.format.name == frame.format.name and can_paste(frame.format.name):
+        luma, beside = luma_array(frame), luma_array(concealed)
+        if luma.shape == beside.shape:
+            return repaired_part(luma, beside)
+    return np.zeros((frame.height, frame.width), np.float32)
 
 
 def _widened(spans: Sequence[Span]) -> list[Span]:

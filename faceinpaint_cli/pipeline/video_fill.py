@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 from faceinpaint_cli.fill.filler import FillItem
+from faceinpaint_cli.fill.flicker import DRAWN, frames_without_flicker, softened
 from faceinpaint_cli.fill.propagation import Carried, Window, reach, steadied
 from faceinpaint_cli.media.fields import PROGRESSIVE
 from faceinpaint_cli.media.planes import eight_bit, paste
@@ -48,8 +49,24 @@ class VideoFill:
 
     def fill(self, pictures: Iterator[Picture]) -> Iterator[Picture]:
         """The pictures in order, their frames filled."""
-        if self._stride:
-            pictures = _with_carried(_tracked(pictures, self._stages, self._stride))
+        if not self._stride:
+            yield from self._filled(pictures)
+            return
+        waiting: dict[int, Picture] = {}
+
+        def frames() -> Iterator[tuple[int, av.VideoFrame, np.ndarray]]:
+            for picture in self._filled(_with_carried(_tracked(pictures, self._stages, self._stride))):
+                waiting[picture.number] = picture
+                hole = picture.mask if picture.filled else np.zeros_like(picture.mask)
+                yield picture.number, picture.frame, softened(np.rot90(hole, -self._turns))
+
+        for number, frame in frames_without_flicker(frames(), DRAWN):
+            picture = waiting.pop(number)
+            picture.frame = frame
+            yield picture
+
+    def _filled(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
+        """Each picture filled for itself."""
         for batch in _batches(pictures):
             todo = [p for p in batch if p.image is not None and p.mask.any()]
             for picture, filled in zip(todo, self._stages.filler.fill([_item(p) for p in todo]), strict=True):
