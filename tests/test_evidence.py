@@ -106,12 +106,13 @@ def test_pictures_that_their_order_counts_miss_are_put_back(tmp_path: Path, code
     for seed in range(4):
         hit = {h.picture for h in corrupt(clip, damaged, Corruption("drop", seed=seed, spare_keyframes=True),
                                           tmp_path).hits}
-        expected = {whole.pictures[i].pts for i in hit} - {min(whole.times), max(whole.times)}
+        lost = {whole.pictures[i].pts for i in hit}
+        expected = lost - {min(whole.times), max(whole.times)}
         # what is shown last or first where a count begins anew leaves no trace
         first = [min(q.pts for q in whole.pictures[p.index :]) for p in whole.pictures[1:] if p.keyframe]
         ends = {t for start in first for t in whole.times[whole.times.index(start) - 1 :][:2]}
         found = {m.pts for g in diagnose(damaged).groups for m in g.missing}
-        assert expected - ends <= found <= expected
+        assert expected - ends <= found <= (lost if codec == "libx265" else expected)  # others may refer to the last
         assert expected
 
 

@@ -23,13 +23,15 @@ import av
 from faceinpaint_cli.damage.audio import damaged_sound
 from faceinpaint_cli.damage.decoder_log import decode_logged, listening
 from faceinpaint_cli.damage.gaps import CodedPicture, Missing, missing_pictures, packets_after_gaps
+from faceinpaint_cli.damage.references import Absent, absent_references
 from faceinpaint_cli.damage.unread import unread_pictures
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.broken_off import broken_off
 from faceinpaint_cli.media.h264_headers import ParameterSets, SliceHeader, Sps, is_slice, predicts
 from faceinpaint_cli.media.h264_nal import length_size, split
-from faceinpaint_cli.media.picture_order import HevcOrder, Mpeg2Order, Order
+from faceinpaint_cli.media.hevc_headers import LEADING, Header, HevcHeaders
+from faceinpaint_cli.media.picture_order import Mpeg2Order, Order
 from faceinpaint_cli.media.planes import plane_array
 from faceinpaint_cli.media.video_index import open_video, video_stream
 
@@ -49,6 +51,7 @@ WATCHED = frozenset(("hevc",))
 """Codecs whose pictures are looked at: their decoders read on in what is damaged, and what is seen can be mended."""
 UNTIMED = 1 << 61
 """Packets that have no time (raw streams) are given this and their number, to know their frames by."""
+MARKED, LOOKS = "frame marked corrupt", "looks damaged"
 SURVEYED_BYTES = 4096
 """Enough of a packet to reach its first slice header past parameter sets and supplemental information."""
 
@@ -57,13 +60,15 @@ SURVEYED_BYTES = 4096
 class Onset:
     """A coded picture that is hit: `packet` its number in decoding order, `concealed` how many macroblocks
     the decoder made up (None where it does not say), `first_error` the macroblock (column, row) where it
-    noticed, `signs` what speaks for it."""
+    noticed, `signs` what speaks for it. `order` is the order count that others refer to it by, where its own
+    header is lost and that is known (HEVC): nothing of it is left then."""
 
     packet: int
     pts: int | None
     concealed: int | None
     first_error: tuple[int, int] | None
     signs: tuple[str, ...]
+    order: int | None = None
 
 
 @dataclass(frozen=True)
@@ -181,8 +186,10 @@ def diagnose(path: Path | str) -> Diagnosis:
         survey = _survey(container, stream, path)
     if not survey.pictures:
         raise InputError(f"{path}: expected a video, its video stream holds no picture; get the file again")
-    missing = missing_pictures(survey.pictures, survey.slices, survey.orders, survey.signs.keys())
     groups = _groups(survey.pictures)
+    absent = _absent(survey, groups) if codec == "hevc" else []
+    missing = missing_pictures(survey.pictures, survey.slices, survey.orders, survey.signs.keys())
+    missing = _with_absent(missing, absent)
     for gap in missing:
         survey.signs.setdefault(min(gap.before, len(survey.pictures) - 1), []).append("picture missing")
     if all(p.pts is None for p in survey.pictures):
@@ -194,17 +201,55 @@ def diagnose(path: Path | str) -> Diagnosis:
             survey.sign(number, "its slice ends before its data")
     suspected = [g for g in groups if any(g.first <= i < g.last for i in survey.signs)]
     onsets = _examine(path, survey, suspected, codec) if suspected else []
+    counts = {a.packet: a.count for a in absent}
+    onsets = [replace(o, order=counts.get(o.packet)) for o in onsets]
     placed = [Group(g.first, g.last, tuple(o for o in onsets if g.first <= o.packet < g.last),
                     tuple(m for m in missing if g.first < m.before <= g.last)) for g in groups]
     found = Diagnosis(str(path), codec, time_base, tuple(survey.pictures), tuple(placed))
     return replace(found, notes=(*broken_off(path), *(damaged_sound(path) if found.damaged else ())))
 
 
+def _absent(survey: _Survey, groups: Sequence[Group]) -> list[Absent]:
+    """HEVC pictures that are not there. The decoder marks those that refer to them, which look damaged too: whole
+    ones, whose signs are taken back."""
+    headers = [h if isinstance(h, Header) else None for h in survey.orders]
+    absent, stray = absent_references(survey.pictures, headers)
+    for number, header in enumerate(headers):
+        if header is None or header.keeps is None:
+            continue
+        signs = survey.signs.get(number, [])
+        if MARKED in signs:
+            signs.remove(MARKED)
+        if LOOKS in signs:
+            place = next(n for n, g in enumerate(groups) if g.first <= number < g.last)
+            first = groups[max(0, place - (header.kind in LEADING))].first  # those refer to the group before as well
+            if any(first <= a.before <= number for a in absent):
+                signs.remove(LOOKS)
+        if number in stray:
+            signs.append("what it refers to is missing")
+        if not signs:
+            survey.signs.pop(number, None)
+    return absent
+
+
+def _with_absent(missing: Sequence[Missing], absent: Sequence[Absent]) -> list[Missing]:
+    """The missing pictures, those that others refer to in the place that these tell."""
+    left, found = list(missing), []
+    for picture in (a for a in absent if a.packet is None):
+        same = min(left, key=lambda m: abs(m.pts - picture.pts), default=None)
+        if same is not None and abs(same.pts - picture.pts) <= picture.tolerance:
+            left.remove(same)
+        else:
+            same = None
+        found.append(Missing(picture.before, (same or picture).pts, True, picture.count))
+    return sorted([*left, *found], key=lambda m: m.before)
+
+
 @dataclass
 class _Survey:
     pictures: list[CodedPicture] = field(default_factory=list)
     slices: list[tuple[SliceHeader, Sps] | None] = field(default_factory=list)
-    orders: list[Order | None] = field(default_factory=list)
+    orders: list[Order | Header | None] = field(default_factory=list)
     signs: dict[int, list[str]] = field(default_factory=dict)
 
     def sign(self, packet: int, what: str) -> None:
@@ -223,7 +268,11 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
     context.options = UNFILTERED | ({"err_detect": "explode"} if codec in SILENT_CODECS else {})
     prefix = length_size(codec, context.extradata) if codec in ("h264", "hevc") else 0
     sets = ParameterSets.from_extradata(context.extradata) if codec == "h264" else None
-    counted = HevcOrder(context.extradata, prefix) if codec == "hevc" else Mpeg2Order() if codec in MPEG_1_2 else None
+    counted: HevcHeaders | Mpeg2Order | None = None
+    if codec == "hevc":
+        counted = HevcHeaders(context.extradata, prefix)
+    elif codec in MPEG_1_2:
+        counted = Mpeg2Order()
     shown: set[int] = set()
     corrupt: set[int] = set()
     undecoded: set[int] = set()
@@ -279,7 +328,7 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
         if picture.keyframe and _stamp(picture) in undecoded:
             survey.sign(picture.index, "its end was never decoded")
     for number in _first_seen([order[time] for time in watch.hit] if watch else [], survey):
-        survey.sign(number, "looks damaged")
+        survey.sign(number, LOOKS)
     return survey
 
 
@@ -321,7 +370,7 @@ def _read_signs(survey: _Survey, codec: str, shown: set[int], corrupt: set[int],
         if picture.discard or _stamp(picture) < _stamp(first):
             continue
         if _stamp(picture) in corrupt:
-            survey.sign(picture.index, "frame marked corrupt")
+            survey.sign(picture.index, MARKED)
         if _stamp(picture) not in shown and (broken or (codec in ONE_FRAME_EACH and picture.pts is not None)):
             survey.sign(picture.index, "no frame comes out")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from faceinpaint_cli.media.h264_headers import SliceHeader, Sps
+from faceinpaint_cli.media.hevc_headers import Header
 from faceinpaint_cli.media.picture_order import Order
 
 REACH = 16
@@ -43,17 +44,20 @@ class CodedPicture:
 
 @dataclass(frozen=True)
 class Missing:
-    """A picture whose packet is lost: it belongs before packet `before` in decoding order."""
+    """A picture whose packet is lost: it belongs before packet `before` in decoding order. `order` is the order count
+    that others refer to it by, where that is known (HEVC)."""
 
     before: int
     pts: int
     reference: bool
+    order: int | None = None
 
 
 Slices = Sequence["tuple[SliceHeader, Sps] | None"]
+Orders = Sequence["Order | Header | None"]
 
 
-def missing_pictures(pictures: Sequence[CodedPicture], slices: Slices, orders: Sequence[Order | None],
+def missing_pictures(pictures: Sequence[CodedPicture], slices: Slices, orders: Orders,
                      damaged: Set[int]) -> list[Missing]:
     """Lost pictures of a stream; none where times are missing, or rates vary.
 
@@ -64,10 +68,10 @@ def missing_pictures(pictures: Sequence[CodedPicture], slices: Slices, orders: S
         return []
     times = sorted(p.pts or 0 for p in pictures)
     if any(p.dts is None for p in pictures):
-        step, own = _usual_step(times), [p.pts or 0 for p in pictures]
+        step, own = usual_step(times), [p.pts or 0 for p in pictures]
         return _missing_by_order(own, slices, step) if slices else _missing_by_count(own, orders, step)
-    step = _usual_step([p.dts or 0 for p in pictures])
-    if not step or _usual_step(times) != step:
+    step = usual_step([p.dts or 0 for p in pictures])
+    if not step or usual_step(times) != step:
         return []
     if not slices:
         by_count = _missing_by_count([p.pts or 0 for p in pictures], orders, step)
@@ -83,7 +87,7 @@ def missing_pictures(pictures: Sequence[CodedPicture], slices: Slices, orders: S
     return found
 
 
-def _usual_step(times: Sequence[int]) -> int:
+def usual_step(times: Sequence[int]) -> int:
     """The step that most neighbours share; 0 where fewer than four in five of them do."""
     steps = Counter(b - a for a, b in pairwise(times))
     if not steps:
@@ -151,12 +155,14 @@ def _missing_by_order(times: Sequence[int], slices: Slices, step: int) -> list[M
     return sorted(found, key=lambda m: m.before)
 
 
-def _missing_by_count(times: Sequence[int], orders: Sequence[Order | None], step: int) -> list[Missing]:
+def _missing_by_count(times: Sequence[int], orders: Orders, step: int) -> list[Missing]:
     """Lost pictures where the counts of pictures and their times leave out as many; both are per packet."""
     starts = sorted({0, *(i for i, order in enumerate(orders) if order is not None and order.starts), len(orders)})
     spans = ({i: order.count for i, order in enumerate(orders[a:b], a) if order is not None}
              for a, b in pairwise(starts))
-    return sorted(_placed(sorted(_told(times, spans, step)), times), key=lambda m: m.before)
+    unread = [times[i] for i, order in enumerate(orders) if order is None]
+    told = (t for t in _told(times, spans, step) if all(abs(t - u) > step / 2 for u in unread))
+    return sorted(_placed(sorted(told), times), key=lambda m: m.before)
 
 
 def _missing_beside(pictures: Sequence[CodedPicture], damaged: Set[int], step: int, known: Set[int]) -> list[Missing]:

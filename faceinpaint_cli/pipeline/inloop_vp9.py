@@ -29,7 +29,8 @@ from faceinpaint_cli.media.planes import copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.vp9_headers import Heading, headings
 from faceinpaint_cli.pipeline.course import STEPS, jumps, keyframe_tells
 from faceinpaint_cli.pipeline.inloop_group import Fill, Mended, fill_by_consensus
-from faceinpaint_cli.pipeline.inplace import Numbered, Problem
+from faceinpaint_cli.pipeline.inplace import Problem
+from faceinpaint_cli.pipeline.stand_ins import Numbered
 
 SUPERBLOCK = 64
 """Side of VP9's largest blocks in pixels."""

@@ -65,8 +65,9 @@ class MendedFrames:
     @classmethod
     def of(cls, source: VideoIndex, diagnosis: Diagnosis, stages: Stages | None = None) -> MendedFrames:
         if source.exact:
-            missing = [m.pts for g in diagnosis.groups for m in g.missing]
-            source = with_missing(source, [t for t in missing if source.times[0] < t < source.times[-1]])
+            missing = [m for g in diagnosis.groups for m in g.missing if m.pts > source.times[0]]
+            # what others refer to was there, if it is the last one too
+            source = with_missing(source, [m.pts for m in missing if m.pts < source.times[-1] or m.order is not None])
             damaged = np.isin(source.times, sorted(diagnosis.damaged_times()))
         else:
             damaged = np.ones(source.frames, bool)
