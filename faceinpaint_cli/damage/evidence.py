@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -27,10 +27,12 @@ from faceinpaint_cli.damage.references import Absent, absent_references
 from faceinpaint_cli.damage.unread import unread_pictures
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.av1_order import Av1Order
 from faceinpaint_cli.media.broken_off import broken_off
 from faceinpaint_cli.media.h264_headers import ParameterSets, SliceHeader, Sps, is_slice, predicts
 from faceinpaint_cli.media.h264_nal import length_size, split
 from faceinpaint_cli.media.hevc_headers import LEADING, Header, HevcHeaders
+from faceinpaint_cli.media.mpeg4_headers import Mpeg4Headers, Vop
 from faceinpaint_cli.media.picture_order import Mpeg2Order, Order
 from faceinpaint_cli.media.planes import plane_array
 from faceinpaint_cli.media.video_index import open_video, video_stream
@@ -51,6 +53,8 @@ WATCHED = frozenset(("hevc",))
 """Codecs whose pictures are looked at: their decoders read on in what is damaged, and what is seen can be mended."""
 UNTIMED = 1 << 61
 """Packets that have no time (raw streams) are given this and their number, to know their frames by."""
+ADAPTIVE = frozenset(("vp9", "av1"))
+"""Codecs whose pictures are read with probabilities that those before leave: one that is lost makes others fail."""
 MARKED, LOOKS = "frame marked corrupt", "looks damaged"
 SURVEYED_BYTES = 4096
 """Enough of a packet to reach its first slice header past parameter sets and supplemental information."""
@@ -188,7 +192,7 @@ def diagnose(path: Path | str) -> Diagnosis:
         raise InputError(f"{path}: expected a video, its video stream holds no picture; get the file again")
     groups = _groups(survey.pictures)
     absent = _absent(survey, groups) if codec == "hevc" else []
-    missing = missing_pictures(survey.pictures, survey.slices, survey.orders, survey.signs.keys())
+    missing = missing_pictures(survey.pictures, survey.slices, survey.headers, survey.signs.keys(), codec in ADAPTIVE)
     missing = _with_absent(missing, absent)
     for gap in missing:
         survey.signs.setdefault(min(gap.before, len(survey.pictures) - 1), []).append("picture missing")
@@ -212,7 +216,7 @@ def diagnose(path: Path | str) -> Diagnosis:
 def _absent(survey: _Survey, groups: Sequence[Group]) -> list[Absent]:
     """HEVC pictures that are not there. The decoder marks those that refer to them, which look damaged too: whole
     ones, whose signs are taken back."""
-    headers = [h if isinstance(h, Header) else None for h in survey.orders]
+    headers = [h if isinstance(h, Header) else None for h in survey.headers]
     absent, stray = absent_references(survey.pictures, headers)
     for number, header in enumerate(headers):
         if header is None or header.keeps is None:
@@ -249,7 +253,7 @@ def _with_absent(missing: Sequence[Missing], absent: Sequence[Absent]) -> list[M
 class _Survey:
     pictures: list[CodedPicture] = field(default_factory=list)
     slices: list[tuple[SliceHeader, Sps] | None] = field(default_factory=list)
-    orders: list[Order | Header | None] = field(default_factory=list)
+    headers: list[Order | Header | Vop | None] = field(default_factory=list)
     signs: dict[int, list[str]] = field(default_factory=dict)
 
     def sign(self, packet: int, what: str) -> None:
@@ -268,11 +272,7 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
     context.options = UNFILTERED | ({"err_detect": "explode"} if codec in SILENT_CODECS else {})
     prefix = length_size(codec, context.extradata) if codec in ("h264", "hevc") else 0
     sets = ParameterSets.from_extradata(context.extradata) if codec == "h264" else None
-    counted: HevcHeaders | Mpeg2Order | None = None
-    if codec == "hevc":
-        counted = HevcHeaders(context.extradata, prefix)
-    elif codec in MPEG_1_2:
-        counted = Mpeg2Order()
+    counted = _counter(codec, context.extradata, prefix)
     shown: set[int] = set()
     corrupt: set[int] = set()
     undecoded: set[int] = set()
@@ -302,7 +302,7 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
                     survey.sign(number, "no readable slice header")
                 refreshes = packet.is_keyframe and predicts(split(bytes(packet), prefix), sets)
             if counted is not None:
-                survey.orders.append(counted.of(bytes(memoryview(packet)[:SURVEYED_BYTES])))
+                survey.headers.append(counted(memoryview(packet)))
             survey.pictures.append(CodedPicture(number, times[number], packet.dts, packet.duration or 0,
                                                 packet.is_keyframe, packet.is_discard, refreshes))
             assert packet.pts is not None
@@ -330,6 +330,22 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
     for number in _first_seen([order[time] for time in watch.hit] if watch else [], survey):
         survey.sign(number, LOOKS)
     return survey
+
+
+def _counter(codec: str, extradata: bytes | None,
+             prefix: int) -> Callable[[memoryview], Order | Header | Vop | None] | None:
+    """What reads a packet's header for `missing_pictures`; None for codecs whose headers tell nothing."""
+    if codec == "av1":  # shown pictures may stand behind large ones
+        return Av1Order(extradata).of
+    if codec == "hevc":
+        of: Callable[[bytes], Order | Header | Vop | None] = HevcHeaders(extradata, prefix).of
+    elif codec in MPEG_1_2:
+        of = Mpeg2Order().of
+    elif codec == "mpeg4":
+        of = Mpeg4Headers(extradata).of
+    else:
+        return None
+    return lambda packet: of(bytes(packet[:SURVEYED_BYTES]))
 
 
 def _first_seen(hit: Iterable[int], survey: _Survey) -> list[int]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from faceinpaint_cli.damage.gaps import REACH, CodedPicture
+from faceinpaint_cli.damage.gaps import REACH, CodedPicture, grid
 from faceinpaint_cli.media.hevc_headers import RASL, Header
 
 Headers = Sequence["Header | None"]
@@ -39,7 +39,7 @@ def absent_references(pictures: Sequence[CodedPicture], headers: Headers) -> tup
         return [], set()
     ordered = sorted(times)
     step = median(b - a for a, b in pairwise(ordered)) if len(ordered) > 1 else 0
-    rate = _rate(times, headers)
+    rate, on_grid = _rate(times, headers), grid(times)
     found: list[Absent] = []
     stray: set[int] = set()
     used: set[int] = set()
@@ -47,6 +47,7 @@ def absent_references(pictures: Sequence[CodedPicture], headers: Headers) -> tup
         known = sorted((h.count, times[i]) for i, h in enumerate(headers[first:last], first) if h is not None)
         for count, (before, referring) in _not_there(pictures, headers, first, last).items():
             least, pts, most = _between(known, count, rate)
+            pts = on_grid(pts)
             left = [i for i in range(max(0, first - REACH), before)
                     if headers[i] is None and i not in used and least < times[i] < most]
             packet = min(left, key=lambda i: abs(times[i] - pts), default=None)
