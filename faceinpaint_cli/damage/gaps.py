@@ -249,22 +249,28 @@ def _turns(before: Vop | None, now: Vop | None) -> bool | None:
 def _missing_beside(pictures: Sequence[CodedPicture], damaged: Set[int], step: int, known: Set[int],
                     spreads: bool) -> list[Missing]:
     """Lost pictures of which no header tells: gaps in decoding time beside packets that speak of damage, or before
-    where it `spreads`; without those at `known` times."""
+    where it `spreads` (not always: there, where half of the gaps are told so, all are); without those at `known` times.
+    """
     holes = [t for t in _holes(sorted(p.pts or 0 for p in pictures), step) if t not in known]
     found: list[Missing] = []
-    for index in range(1, len(pictures)):
-        late = (pictures[index].dts or 0) - (pictures[index - 1].dts or 0)
+    gaps = {index: (pictures[index].dts or 0) - (pictures[index - 1].dts or 0) for index in range(1, len(pictures))}
+    gaps = {index: late for index, late in gaps.items() if 0 < round(late / step) - 1 <= LONGEST_GAP}
+    told = {index for index in gaps if {*_shows(pictures, index, spreads)} & damaged}
+    for index in gaps if spreads and 2 * len(told) >= len(gaps) and told else sorted(told):
+        late = gaps[index]
         count = round(late / step) - 1
-        if not 0 < count <= LONGEST_GAP:
-            continue
-        following = takewhile(lambda p: not p.keyframe, pictures[index : index + REACH]) if spreads else ()
-        if not {index - 1, index, *(p.index for p in following)} & damaged:
-            continue
         time = pictures[index].pts or 0
         near = [t for t in sorted(holes, key=lambda t: abs(t - time))[:count] if abs(t - time) <= late + REACH * step]
         found += [Missing(index, t, True) for t in sorted(near)]
         holes = [t for t in holes if t not in near]
     return found
+
+
+def _shows(pictures: Sequence[CodedPicture], index: int, spreads: bool) -> Iterator[int]:
+    """The packets that show whether pictures are missing before packet `index`."""
+    yield from (index - 1, index)
+    if spreads:
+        yield from (p.index for p in takewhile(lambda p: not p.keyframe, pictures[index : index + REACH]))
 
 
 def _told(times: Sequence[int], spans: Iterable[dict[int, int]], step: int) -> set[int]:

@@ -97,7 +97,9 @@ class MendedFrames:
             loop = how(self.diagnosis, stream, self._fill(stream))
             packets = read_packets(container, stream)
             place = 0
-            for run in joined_groups(self.source, _widened(spans) if codec in SELF_CONTAINED else spans):
+            # with the picture after each span, up to which missing ones are made
+            wanted = _widened(spans) if codec in SELF_CONTAINED else [(a, b + 1) for a, b in spans]
+            for run in joined_groups(self.source, wanted):
                 first, last = run.packets
                 start = self._group_before(run).packets[0]
                 deque(islice(packets, max(0, start - place)), maxlen=0)
