@@ -194,3 +194,41 @@ def test_damaged_headers_are_read_as_nothing_or_as_something_never_worse(tmp_pat
             header = reader.of(bytes(hurt))
             if header is not None:
                 reader.stand_in(bytes(hurt), header, int(rng.integers(-9, 300)), {0, 4, header.count})
+
+
+MPEG = {"mpeg4": ("mpeg4", {"qscale": "3"}), "mpeg2": ("mpeg2video", {"qscale": "3"}),
+        "mpeg1": ("mpeg1video", {"qscale": "3"})}
+
+
+def make_mpeg(folder: Path, case: str) -> Path:
+    codec, options = MPEG[case]
+    return encode(folder / "clean.mkv", codec, (scene(i, *SIZE) for i in range(40)), 20, options=options)
+
+
+@pytest.mark.parametrize("lost", [[9], [5, 31]])
+@pytest.mark.parametrize("case", MPEG)
+def test_mpeg_goes_on_from_the_true_picture_where_one_is_lost(tmp_path: Path, case: str, lost: list[int]) -> None:
+    clip = make_mpeg(tmp_path, case)
+    clean = decoded(clip)
+    damaged = without(clip, lost)
+    diagnosis = diagnose(damaged)
+    assert len([m for g in diagnosis.groups for m in g.missing]) == len(lost)
+    shown = mended(damaged, diagnosis, lambda picture: (clean[picture.time], "true"))
+    assert list(shown) == sorted(clean)
+    assert all((a == b).all() for t in clean for a, b in zip(clean[t], shown[t], strict=True))
+    plain, filled = decoded(damaged), whole(damaged)
+    hurt = [t for t in clean if t not in plain or psnr(clean[t], plain[t]) < 45]
+    before = np.mean([psnr(clean[t], plain[max(p for p in plain if p <= t)]) for t in hurt])
+    assert np.mean([min(psnr(clean[t], filled[t]), 60) for t in hurt]) > before + 1
+
+
+def test_a_first_mpeg4_keyframe_of_which_nothing_is_left_is_filled_from_the_next(tmp_path: Path) -> None:
+    pictures = (scene(i // 10, *SIZE) for i in range(40))
+    clip = encode(tmp_path / "clean.mkv", "mpeg4", pictures, 20, options={"qscale": "3"})
+    clean = decoded(clip)
+    damaged = destroyed(clip, {0})
+    plain, shown = decoded(damaged), whole(damaged)
+    assert list(shown) == sorted(clean)
+    hurt = sorted(clean)[:20]
+    grey = np.mean([psnr(clean[t], plain.get(t, plain[min(plain)])) for t in hurt])
+    assert np.mean([psnr(clean[t], shown[t]) for t in hurt]) > grey + 1

@@ -34,7 +34,7 @@ from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.media.video_reader import read_packets, with_data
 from faceinpaint_cli.pipeline.course import ANOTHER_SCENE, STEPS, WORTH, Course
 from faceinpaint_cli.pipeline.inloop_group import Fill, Mended, fill_by_consensus
-from faceinpaint_cli.pipeline.stand_ins import Numbered, StandIns
+from faceinpaint_cli.pipeline.stand_ins import HevcStandIns, IntraStandIns, Numbered, StandIns
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,11 @@ class InPlace:
         self._stream, self._fill = stream, fill or fill_by_consensus
         self._codec = diagnosis.codec
         self._prefix = length_size("hevc", stream.codec_context.extradata) if self._codec == "hevc" else 0
-        self._stand_ins = StandIns(diagnosis, stream) if self._codec == "hevc" else None
+        self._stand_ins: StandIns | None = None
+        if self._codec == "hevc":
+            self._stand_ins = HevcStandIns(diagnosis, stream)
+        elif self._codec not in SELF_CONTAINED:
+            self._stand_ins = IntraStandIns(diagnosis)
         self._hit = {self._number(o.packet): o for group in diagnosis.groups for o in group.onsets}
         if self._stand_ins:
             self._hit.update(self._stand_ins.onsets())
@@ -227,7 +231,8 @@ class InPlace:
         picture = Lost(time, None if nothing else own, lost, before, behind, after)
         planes, how = self._fill(picture)
         if nothing:
-            planes = self._written[following[0][0]] = self._of_its_scene(frame, following, planes)
+            planes, how = self._best(frame, following, (planes, how), before[:1])
+            self._written[following[0][0]] = planes
         elif picture.concealed and self._codec not in SELF_CONTAINED and len(self._written) < JUDGED:
             if self._course(following, time, planes).is_worse_than(self._course(following, time, own)):
                 planes, how = own, "concealed"
@@ -235,19 +240,26 @@ class InPlace:
         overwrite(frame, planes)
         self.mended.append(Mended(self._seconds(time), how, float(lost.mean())))
 
-    def _of_its_scene(self, frame: av.VideoFrame, following: Sequence[Numbered], planes: Planes) -> Planes:
-        """The fill of a picture of which nothing is left, or the next keyframe where the group shows that the picture
-        began that one's scene: what is before a cut tells nothing of what is after it."""
+    def _best(self, frame: av.VideoFrame, following: Sequence[Numbered], filled: tuple[Planes, str],
+              before: Sequence[Neighbour]) -> tuple[Planes, str]:
+        """What is put where nothing of a picture is left: as it was `filled`; the picture before it, where the group
+        does better with that, as decoders conceal it; or the next keyframe, where the group shows that it began that
+        one's scene, for what is before a cut tells nothing of what is after it."""
         assert frame.pts is not None
-        misfit = self._course(following, frame.pts, planes).misfit
-        if not misfit > ANOTHER_SCENE:
-            return planes
-        for _, key in self._next_key(following[0][0]):
-            if same_shape(key, frame):
-                begun = planes_of(key)
-                if self._course(following, frame.pts, begun).misfit < misfit / WORTH:
-                    return begun
-        return planes
+        course = self._course(following, frame.pts, filled[0])
+        for still in before:
+            other = self._course(following, frame.pts, still.planes)
+            if course.strays_from(other, frame.pts):
+                course, filled = other, (still.planes, "still")
+        if course.misfit > ANOTHER_SCENE:
+            for _, key in self._next_key(following[0][0]):
+                if same_shape(key, frame):
+                    begun = planes_of(key)
+                    other = self._course(following, frame.pts, begun)
+                    if (other.misfit < course.misfit / WORTH
+                            and other.jumps_after(frame.pts) < course.jumps_after(frame.pts)):
+                        return begun, "later"
+        return filled
 
     def _course(self, following: Sequence[Numbered], time: int, planes: Planes) -> Course:
         """How the group goes on if its picture at `time`, the first of `following`, is made to be `planes`."""
