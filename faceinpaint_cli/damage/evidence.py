@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -193,7 +193,7 @@ def diagnose(path: Path | str) -> Diagnosis:
         for number in set(unread_pictures(path)) - behind_whole_ones:
             survey.sign(number, "its slice ends before its data")
     suspected = [g for g in groups if any(g.first <= i < g.last for i in survey.signs)]
-    onsets = _examine(path, survey, suspected, codec) if suspected else []
+    onsets = _examine(path, survey, suspected, codec, _behind_gaps(groups, missing)) if suspected else []
     placed = [Group(g.first, g.last, tuple(o for o in onsets if g.first <= o.packet < g.last),
                     tuple(m for m in missing if g.first < m.before <= g.last)) for g in groups]
     found = Diagnosis(str(path), codec, time_base, tuple(survey.pictures), tuple(placed))
@@ -352,8 +352,15 @@ def _groups(pictures: Sequence[CodedPicture]) -> list[Group]:
     return [Group(a, b) for a, b in pairwise(edges)]
 
 
-def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str) -> list[Onset]:
-    """Decode the suspected groups again, packet by packet with the decoder's messages; name the onsets."""
+def _behind_gaps(groups: Sequence[Group], missing: Sequence[Missing]) -> set[int]:
+    """Packets of groups behind pictures that are missing there. Once these are put back they come out: now their order
+    counts, which are written without their upper bits, may pass for those of pictures before the gap."""
+    return {i for g in groups for m in missing if g.first < m.before < g.last for i in range(m.before, g.last)}
+
+
+def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str, behind: Set[int]) -> list[Onset]:
+    """Decode the suspected groups again, packet by packet with the decoder's messages; name the onsets. Packets
+    `behind` gaps are none for want of a frame alone."""
     onsets: list[Onset] = []
     wanted = {i for g in suspected for i in range(g.first, g.last)}
     heard = codec in ("h264", "mpeg4", "mpeg1video", "mpeg2video")
@@ -380,6 +387,8 @@ def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str
                 signs.append("macroblocks concealed")
             if heard and said.first_error:
                 signs.append("error in a macroblock")
+            if number in behind and error is None and not said.errors and "no frame comes out" in signs:
+                signs.remove("no frame comes out")
             if heard and signs == ["container says corrupt"] and not said.errors:
                 continue  # what was lost belongs to a packet beside it: this one is decoded without a word
             if signs:

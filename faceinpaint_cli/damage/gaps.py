@@ -2,7 +2,7 @@
 
 Neither alone is proof: a clean file of variable rate has gaps in time, and an encoder may number its pictures
 as it likes. Where both have a gap at the same place a picture was lost; so it was where a gap in time stands beside a
-packet that is damaged itself.
+packet that is damaged itself, or that a transport stream's counters say is.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ class Missing:
 
     before: int
     pts: int
-    reference: bool
 
 
 Slices = Sequence["tuple[SliceHeader, Sps] | None"]
@@ -75,11 +74,13 @@ def missing_pictures(pictures: Sequence[CodedPicture], slices: Slices, orders: S
                       key=lambda m: m.before)
     holes = _holes(times, step)
     found: list[Missing] = []
-    for before, count, references in _gaps(pictures, slices, step):
-        near = sorted(holes, key=lambda t: abs(t - (pictures[before].pts or 0)))[:count]
-        for number, pts in enumerate(sorted(near)):
-            found.append(Missing(before, pts, number < references))
-            holes.remove(pts)
+    for before, count in _gaps(pictures, slices, damaged, step):
+        time = pictures[before].pts or 0
+        near = sorted(holes, key=lambda t: abs(t - time))[:count]
+        holes = [t for t in holes if t not in near]
+        if times[-1] - time < REACH * step:  # what is shown last leaves no hole
+            near += [times[-1] + step * (k + 1) for k in range(count - len(near))]
+        found += [Missing(before, t) for t in sorted(near)]
     return found
 
 
@@ -103,22 +104,34 @@ def _holes(times: Sequence[int], step: int) -> list[int]:
     return holes
 
 
-def _gaps(pictures: Sequence[CodedPicture], slices: Slices, step: int) -> list[tuple[int, int, int]]:
-    """(packet before which pictures are missing, how many, how many of them references)."""
+def _gaps(pictures: Sequence[CodedPicture], slices: Slices, damaged: Set[int], step: int) -> list[tuple[int, int]]:
+    """(packet before which pictures are missing, how many)."""
     gaps = []
     for index in range(1, len(pictures)):
+        count = _left_out(pictures, index, step)
         now, last = slices[index], slices[index - 1]
-        if now is None or last is None:
+        if not count:
             continue
-        late = (pictures[index].dts or 0) - (pictures[index - 1].dts or 0)
-        count = round(late / step) - 1
-        if not 0 < count <= LONGEST_GAP:
-            continue
-        skipped = frames_skipped(last[0], now[0], now[1])
-        if skipped == 0 and not _order_skips(slices, index):
-            continue  # the numbering is whole: the file just pauses here
-        gaps.append((index, count, min(skipped, count)))
+        skips = joins = False
+        if now is not None and last is not None:
+            skips = frames_skipped(last[0], now[0], now[1]) > 0 or _order_skips(slices, index)
+            joins = now[1] != last[1]  # another recording begins
+        if skips or (_is_beside(index, damaged) and not joins):  # else the numbering is whole: the file just pauses
+            gaps.append((index, count))
     return gaps
+
+
+def _left_out(pictures: Sequence[CodedPicture], index: int, step: int) -> int:
+    """How many pictures fit between the decoding times of a packet and the one before it; 0 where it is a cut."""
+    late = (pictures[index].dts or 0) - (pictures[index - 1].dts or 0)
+    count = round(late / step) - 1
+    return count if 0 < count <= LONGEST_GAP else 0
+
+
+def _is_beside(index: int, damaged: Set[int]) -> bool:
+    """Whether a packet or those before it speak of damage. (A reader of transport streams learns late that a packet is
+    hit, and says it of the one before.)"""
+    return not damaged.isdisjoint((index - 2, index - 1, index))
 
 
 def frames_skipped(last: SliceHeader, now: SliceHeader, sps: Sps) -> int:
@@ -145,7 +158,7 @@ def _missing_by_order(times: Sequence[int], slices: Slices, step: int) -> list[M
         skipped = frames_skipped(last_seen[0], now[0], now[1])
         near = [t for t in sorted(holes, key=lambda t: abs(t - times[index]))[:skipped]
                 if abs(t - times[index]) <= reach + skipped * step]
-        found += [Missing(index, t, True) for t in sorted(near)]
+        found += [Missing(index, t) for t in sorted(near)]
         holes = [t for t in holes if t not in near]
     found += _placed((t for t in holes if t in told), times)
     return sorted(found, key=lambda m: m.before)
@@ -165,13 +178,12 @@ def _missing_beside(pictures: Sequence[CodedPicture], damaged: Set[int], step: i
     holes = [t for t in _holes(sorted(p.pts or 0 for p in pictures), step) if t not in known]
     found: list[Missing] = []
     for index in range(1, len(pictures)):
-        late = (pictures[index].dts or 0) - (pictures[index - 1].dts or 0)
-        count = round(late / step) - 1
-        if not 0 < count <= LONGEST_GAP or not {index - 1, index} & damaged:
+        count = _left_out(pictures, index, step)
+        if not count or not _is_beside(index, damaged):
             continue
-        time = pictures[index].pts or 0
-        near = [t for t in sorted(holes, key=lambda t: abs(t - time))[:count] if abs(t - time) <= late + REACH * step]
-        found += [Missing(index, t, True) for t in sorted(near)]
+        time, reach = pictures[index].pts or 0, (count + 1 + REACH) * step
+        near = [t for t in sorted(holes, key=lambda t: abs(t - time))[:count] if abs(t - time) <= reach]
+        found += [Missing(index, t) for t in sorted(near)]
         holes = [t for t in holes if t not in near]
     return found
 
@@ -196,7 +208,7 @@ def _placed(holes: Iterable[int], times: Sequence[int]) -> Iterator[Missing]:
     for hole in holes:
         before = max(i for i, t in enumerate(times) if t < hole) + 1
         behind = next(i for i, t in enumerate(times) if t > hole) + 1
-        yield Missing(max(before, behind) if reordered else before, hole, False)
+        yield Missing(max(before, behind) if reordered else before, hole)
 
 
 def packets_after_gaps(slices: Slices) -> list[int]:
