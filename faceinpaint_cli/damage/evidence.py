@@ -169,8 +169,9 @@ def timecode(seconds: Fraction) -> str:
     return f"{sign}{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}.{millis:03d}"
 
 
-def diagnose(path: Path | str) -> Diagnosis:
-    """Look for damage in the video stream of a file that is repaired.
+def diagnose(path: Path | str, lacks: bool = False) -> Diagnosis:
+    """Look for damage in the video stream of a file that is repaired; one of which it is known that it `lacks` parts
+    has lost what is missing in time.
 
     Raises InputError where the file cannot be opened, has no video or no decoder.
     """
@@ -181,7 +182,7 @@ def diagnose(path: Path | str) -> Diagnosis:
         survey = _survey(container, stream, path)
     if not survey.pictures:
         raise InputError(f"{path}: expected a video, its video stream holds no picture; get the file again")
-    missing = missing_pictures(survey.pictures, survey.slices, survey.orders, survey.signs.keys())
+    missing = missing_pictures(survey.pictures, survey.slices, survey.orders, survey.signs.keys(), lacks)
     groups = _groups(survey.pictures)
     for gap in missing:
         survey.signs.setdefault(min(gap.before, len(survey.pictures) - 1), []).append("picture missing")

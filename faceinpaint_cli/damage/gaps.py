@@ -53,28 +53,32 @@ Slices = Sequence["tuple[SliceHeader, Sps] | None"]
 
 
 def missing_pictures(pictures: Sequence[CodedPicture], slices: Slices, orders: Sequence[Order | None],
-                     damaged: Set[int]) -> list[Missing]:
+                     damaged: Set[int], lacks: bool = False) -> list[Missing]:
     """Lost pictures of a stream; none where times are missing, or rates vary.
 
     `slices` are the headers of H.264, `orders` what HEVC and MPEG-2 count, per packet, empty for other codecs;
-    `damaged` are the packets that speak of damage, those beside lost ones among them.
+    `damaged` are the packets that speak of damage, those beside lost ones among them. Of a file that is known to
+    lack parts (`lacks`) every gap in time is a loss.
     """
     if any(p.pts is None for p in pictures):
         return []
     times = sorted(p.pts or 0 for p in pictures)
     if any(p.dts is None for p in pictures):
         step, own = _usual_step(times), [p.pts or 0 for p in pictures]
-        return _missing_by_order(own, slices, step) if slices else _missing_by_count(own, orders, step)
+        found = _missing_by_order(own, slices, step) if slices else _missing_by_count(own, orders, step)
+        rest = [t for t in _holes(times, step) if t not in {m.pts for m in found}] if lacks and step else []
+        return sorted([*found, *_placed(rest, own)], key=lambda m: m.before)
     step = _usual_step([p.dts or 0 for p in pictures])
     if not step or _usual_step(times) != step:
         return []
     if not slices:
         by_count = _missing_by_count([p.pts or 0 for p in pictures], orders, step)
-        return sorted([*by_count, *_missing_beside(pictures, damaged, step, {m.pts for m in by_count})],
+        beside = range(len(pictures)) if lacks else damaged
+        return sorted([*by_count, *_missing_beside(pictures, set(beside), step, {m.pts for m in by_count})],
                       key=lambda m: m.before)
     holes = _holes(times, step)
-    found: list[Missing] = []
-    for before, count in _gaps(pictures, slices, damaged, step):
+    found = []
+    for before, count in _gaps(pictures, slices, set(range(len(pictures))) if lacks else damaged, step):
         time = pictures[before].pts or 0
         near = sorted(holes, key=lambda t: abs(t - time))[:count]
         holes = [t for t in holes if t not in near]

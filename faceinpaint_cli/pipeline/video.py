@@ -35,7 +35,7 @@ from faceinpaint_cli.media.video_writer import (
     write_video,
 )
 from faceinpaint_cli.pipeline.overlap import DECODER_PATIENCE, QUEUE, ahead
-from faceinpaint_cli.pipeline.readable import readable
+from faceinpaint_cli.pipeline.readable import Readable, readable
 from faceinpaint_cli.pipeline.stages import Stages, spread
 from faceinpaint_cli.pipeline.video_masks import check_alpha, masked_frames
 from faceinpaint_cli.types import Job, JobResult
@@ -63,17 +63,18 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
     start = perf_counter()
     with ExitStack() as stack:
         mended: MendedFrames | None = None
-        path, in_order = stack.enter_context(readable(job)) if config.looks_for_damage else (job.input, False)
-        diagnosis = diagnose(path) if config.looks_for_damage else None
+        given = stack.enter_context(readable(job)) if config.looks_for_damage else Readable(job.input)
+        path = given.path
+        diagnosis = diagnose(path, given.lacks) if config.looks_for_damage else None
         wrong: list[WrongBits] = []
         if diagnosis is not None and diagnosis.damaged:
             from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
             path, wrong = stack.enter_context(bits_set_right(job, path, diagnosis))
-            left = diagnose(path) if wrong else diagnosis
+            left = diagnose(path, given.lacks) if wrong else diagnosis
             if left.damaged:
                 mended = MendedFrames.of(index_video(path), left, stages)
-        elif not in_order:  # times that begin anew stay as they are where nothing is repaired
+        elif not given.needed:  # times that begin anew stay as they are where nothing is repaired
             path = job.input
         stack.enter_context(naming(job.input, path))
         source = index_video(path) if mended is None else mended.source
