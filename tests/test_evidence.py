@@ -132,6 +132,23 @@ def test_pictures_missing_beside_damage_are_put_back(tmp_path: Path) -> None:
     assert found.times == whole
 
 
+@pytest.mark.parametrize(("first", "last"), [(6, 20), (20, 41), (10, 18), (41, 47)], ids=[
+    "within a group", "with a keyframe", "up to behind a keyframe", "near the end"])
+def test_a_transport_stream_that_broke_off_for_a_while_has_all_its_pictures_put_back(tmp_path: Path, first: int,
+                                                                                     last: int) -> None:
+    """And those behind the gap are not taken for hit because their order counts pass for those before it."""
+    damaged = tmp_path / "damaged.ts"
+    clip = make_clip(tmp_path / "clean.ts", sc_threshold="0", **{"x264-params": "keyint=24:min-keyint=24:b-adapt=0"})
+    whole, data = diagnose(clip), clip.read_bytes()
+    packets = [data[i : i + 188] for i in range(0, len(data), 188)]
+    starts = [i for i, p in enumerate(packets) if p[1] & 0x5F == 0x41 and p[2] == 0]
+    damaged.write_bytes(b"".join(packets[: starts[first]] + packets[starts[last] :]))
+    found = diagnose(damaged)
+    assert len(found.pictures) == len(whole.pictures) - (last - first)
+    assert found.times == whole.times
+    assert not [o for g in found.groups for o in g.onsets]
+
+
 @pytest.mark.parametrize("codec", ["libx265", "mpeg4", "mpeg2video"])
 def test_other_codecs_show_damage(tmp_path: Path, codec: str) -> None:
     clip = make_clip(tmp_path / "clean.mp4", codec, size=(192, 256))

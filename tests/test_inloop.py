@@ -198,6 +198,25 @@ def test_dropped_pictures_are_put_back(tmp_path: Path, options: dict[str, str]) 
     assert np.mean([min(psnr(clean[t], exact[t]), 99) for t in clean]) > 50
 
 
+def test_a_long_stretch_without_packets_is_filled_from_both_sides(tmp_path: Path) -> None:
+    """Something starts to move in it: what came before tells nothing of that."""
+    pictures = (scene(max(0, i - 8) / 3, 144, 176) for i in range(60))
+    clip, damaged = tmp_path / "clean.ts", tmp_path / "damaged.ts"
+    encode(clip, "libx264", pictures, 30, options={"crf": "18", "keyint_min": "30", "sc_threshold": "0"})
+    data = clip.read_bytes()
+    packets = [data[i : i + 188] for i in range(0, len(data), 188)]
+    starts = [i for i, p in enumerate(packets) if p[1] & 0x5F == 0x41 and p[2] == 0]
+    damaged.write_bytes(b"".join(packets[: starts[5]] + packets[starts[21] :]))
+    clean, (shown, loop) = decoded(clip), mended(diagnose(damaged))
+    times = sorted(clean)
+    assert shown.keys() == clean.keys() and len(loop.mended) == 16
+    gap = sorted(clean.keys() - decoded(damaged).keys())
+    last = times[times.index(gap[0]) - 1]
+    frozen, filled = (np.mean([np.square(clean[t][0].astype(float) - made(t)[0]).mean() for t in gap])
+                      for made in (lambda t: clean[last], shown.__getitem__))
+    assert filled < 0.7 * frozen
+
+
 def test_packets_of_clean_groups_are_the_files_own(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clean.mp4", frames=60)
     for seed in range(20):

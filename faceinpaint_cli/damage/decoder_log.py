@@ -23,7 +23,9 @@ _CONCEALED = re.compile(r"concealing (\d+) DC, (\d+) AC, (\d+) MV errors")
 _FIRST_ERROR = re.compile(r"(?:error while decoding MB|damaged at|Frame at) (\d+) (\d+)")
 """H.264's words, and those of MPEG-1, 2 and 4."""
 _UNREAD = re.compile(r"bytestream (-?\d+)")
-_HARMLESS = ("no frame!", "co located POCs unavailable")
+_HARMLESS = ("no frame!", "co located POCs unavailable", "mmco: unref short failure",
+             "reference picture missing during reorder", "Missing reference picture")
+"""What the decoder says of a picture because of others, which it refers to."""
 
 
 @dataclass

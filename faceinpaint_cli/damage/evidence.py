@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -178,8 +178,9 @@ def timecode(seconds: Fraction) -> str:
     return f"{sign}{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}.{millis:03d}"
 
 
-def diagnose(path: Path | str) -> Diagnosis:
-    """Look for damage in the video stream of a file that is repaired.
+def diagnose(path: Path | str, lacks: bool = False) -> Diagnosis:
+    """Look for damage in the video stream of a file that is repaired; one of which it is known that it `lacks` parts
+    has lost what is missing in time.
 
     Raises InputError where the file cannot be opened, has no video or no decoder.
     """
@@ -192,7 +193,8 @@ def diagnose(path: Path | str) -> Diagnosis:
         raise InputError(f"{path}: expected a video, its video stream holds no picture; get the file again")
     groups = _groups(survey.pictures)
     absent = _absent(survey, groups) if codec == "hevc" else []
-    missing = missing_pictures(survey.pictures, survey.slices, survey.headers, survey.signs.keys(), codec in ADAPTIVE)
+    missing = missing_pictures(survey.pictures, survey.slices, survey.headers, survey.signs.keys(), lacks,
+                               codec in ADAPTIVE)
     missing = _with_absent(missing, absent)
     for gap in missing:
         survey.signs.setdefault(min(gap.before, len(survey.pictures) - 1), []).append("picture missing")
@@ -204,7 +206,8 @@ def diagnose(path: Path | str) -> Diagnosis:
         for number in set(unread_pictures(path)) - behind_whole_ones:
             survey.sign(number, "its slice ends before its data")
     suspected = [g for g in groups if any(g.first <= i < g.last for i in survey.signs)]
-    onsets = _examine(path, survey, suspected, codec) if suspected else []
+    behind = _behind_gaps(groups, missing)
+    onsets = _examine(path, survey, suspected, codec, behind) if suspected else []
     counts = {a.packet: a.count for a in absent}
     onsets = [replace(o, order=counts.get(o.packet)) for o in onsets]
     placed = [Group(g.first, g.last, tuple(o for o in onsets if g.first <= o.packet < g.last),
@@ -245,7 +248,7 @@ def _with_absent(missing: Sequence[Missing], absent: Sequence[Absent]) -> list[M
             left.remove(same)
         else:
             same = None
-        found.append(Missing(picture.before, (same or picture).pts, True, picture.count))
+        found.append(Missing(picture.before, (same or picture).pts, picture.count))
     return sorted([*left, *found], key=lambda m: m.before)
 
 
@@ -417,8 +420,15 @@ def _groups(pictures: Sequence[CodedPicture]) -> list[Group]:
     return [Group(a, b) for a, b in pairwise(edges)]
 
 
-def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str) -> list[Onset]:
-    """Decode the suspected groups again, packet by packet with the decoder's messages; name the onsets."""
+def _behind_gaps(groups: Sequence[Group], missing: Sequence[Missing]) -> set[int]:
+    """Packets of groups behind pictures that are missing there. Once these are put back they come out: now their order
+    counts, which are written without their upper bits, may pass for those of pictures before the gap."""
+    return {i for g in groups for m in missing if g.first < m.before < g.last for i in range(m.before, g.last)}
+
+
+def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str, behind: Set[int]) -> list[Onset]:
+    """Decode the suspected groups again, packet by packet with the decoder's messages; name the onsets. Packets
+    `behind` gaps are none for want of a frame alone."""
     onsets: list[Onset] = []
     wanted = {i for g in suspected for i in range(g.first, g.last)}
     heard = codec in ("h264", "mpeg4", "mpeg1video", "mpeg2video")
@@ -445,6 +455,8 @@ def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str
                 signs.append("macroblocks concealed")
             if heard and said.first_error:
                 signs.append("error in a macroblock")
+            if number in behind and error is None and not said.errors and "no frame comes out" in signs:
+                signs.remove("no frame comes out")
             if heard and signs == ["container says corrupt"] and not said.errors:
                 continue  # what was lost belongs to a packet beside it: this one is decoded without a word
             if signs:

@@ -2,7 +2,7 @@
 
 Neither alone is proof: a clean file of variable rate has gaps in time, and an encoder may number its pictures
 as it likes. Where both have a gap at the same place a picture was lost; so it was where a gap in time stands beside a
-packet that is damaged itself.
+packet that is damaged itself, or that a transport stream's counters say is.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ class Missing:
 
     before: int
     pts: int
-    reference: bool
     order: int | None = None
 
 
@@ -70,12 +69,13 @@ TURNING = 0.9
 
 
 def missing_pictures(pictures: Sequence[CodedPicture], slices: Slices, headers: Headers,
-                     damaged: Set[int], spreads: bool = False) -> list[Missing]:
+                     damaged: Set[int], lacks: bool = False, spreads: bool = False) -> list[Missing]:
     """Lost pictures of a stream; none where times are missing, or rates vary.
 
     `slices` are the headers of H.264, `headers` what HEVC, MPEG-1, 2 and 4 and AV1 say, per packet, both empty for
     other codecs; `damaged` are the packets that speak of damage, those beside lost ones among them, or, where a lost
-    picture `spreads` (each picture's probabilities come from those before), those that follow soon.
+    picture `spreads` (each picture's probabilities come from those before), those that follow soon. Of a file that is
+    known to lack parts (`lacks`) every gap in time is a loss.
     """
     if any(p.pts is None for p in pictures):
         return []
@@ -83,27 +83,35 @@ def missing_pictures(pictures: Sequence[CodedPicture], slices: Slices, headers: 
     step, timed = usual_step(sorted(own)), all(p.dts is not None for p in pictures)
     if not step or (timed and abs(usual_step([p.dts or 0 for p in pictures]) - step) > 1):
         return []
+    if lacks:
+        damaged = set(range(len(pictures)))
     if slices:
-        found = _missing_by_number(pictures, slices, step) if timed else _missing_by_order(own, slices, step)
+        found = _missing_by_number(pictures, slices, damaged, step) if timed else _missing_by_order(own, slices, step)
     else:
         vops = [h for h in headers if isinstance(h, Vop)]
         orders = [None if isinstance(h, Vop) else h for h in headers]
         found = _missing_by_rounding(own, headers, step) if vops else _missing_by_count(own, orders, step)
         if timed:
             found += _missing_beside(pictures, damaged, step, {m.pts for m in found}, spreads)
+    if lacks and not timed:
+        found += _placed(sorted({*_holes(sorted(own), step)} - {m.pts for m in found}), own)
     on_grid = grid(own)
     return sorted((replace(m, pts=on_grid(m.pts)) for m in found), key=lambda m: m.before)
 
 
-def _missing_by_number(pictures: Sequence[CodedPicture], slices: Slices, step: int) -> list[Missing]:
-    """Lost pictures of H.264 where gaps in decoding time and in the numbers of references meet."""
-    holes = _holes(sorted(p.pts or 0 for p in pictures), step)
+def _missing_by_number(pictures: Sequence[CodedPicture], slices: Slices, damaged: Set[int],
+                       step: int) -> list[Missing]:
+    """Lost pictures of H.264 where gaps in decoding time and in the numbers of references meet, or damage."""
+    times = sorted(p.pts or 0 for p in pictures)
+    holes = _holes(times, step)
     found: list[Missing] = []
-    for before, count, references in _gaps(pictures, slices, step):
-        near = sorted(holes, key=lambda t: abs(t - (pictures[before].pts or 0)))[:count]
-        for number, pts in enumerate(sorted(near)):
-            found.append(Missing(before, pts, number < references))
-            holes.remove(pts)
+    for before, count in _gaps(pictures, slices, damaged, step):
+        time = pictures[before].pts or 0
+        near = sorted(holes, key=lambda t: abs(t - time))[:count]
+        holes = [t for t in holes if t not in near]
+        if times[-1] - time < REACH * step:  # what is shown last leaves no hole
+            near += [times[-1] + step * (k + 1) for k in range(count - len(near))]
+        found += [Missing(before, t) for t in sorted(near)]
     return found
 
 
@@ -149,22 +157,34 @@ def _holes(times: Sequence[int], step: int) -> list[int]:
     return holes
 
 
-def _gaps(pictures: Sequence[CodedPicture], slices: Slices, step: int) -> list[tuple[int, int, int]]:
-    """(packet before which pictures are missing, how many, how many of them references)."""
+def _gaps(pictures: Sequence[CodedPicture], slices: Slices, damaged: Set[int], step: int) -> list[tuple[int, int]]:
+    """(packet before which pictures are missing, how many)."""
     gaps = []
     for index in range(1, len(pictures)):
+        count = _left_out(pictures, index, step)
         now, last = slices[index], slices[index - 1]
-        if now is None or last is None:
+        if not count:
             continue
-        late = (pictures[index].dts or 0) - (pictures[index - 1].dts or 0)
-        count = round(late / step) - 1
-        if not 0 < count <= LONGEST_GAP:
-            continue
-        skipped = frames_skipped(last[0], now[0], now[1])
-        if skipped == 0 and not _order_skips(slices, index):
-            continue  # the numbering is whole: the file just pauses here
-        gaps.append((index, count, min(skipped, count)))
+        skips = joins = False
+        if now is not None and last is not None:
+            skips = frames_skipped(last[0], now[0], now[1]) > 0 or _order_skips(slices, index)
+            joins = now[1] != last[1]  # another recording begins
+        if skips or (_is_beside(index, damaged) and not joins):  # else the numbering is whole: the file just pauses
+            gaps.append((index, count))
     return gaps
+
+
+def _left_out(pictures: Sequence[CodedPicture], index: int, step: int) -> int:
+    """How many pictures fit between the decoding times of a packet and the one before it; 0 where it is a cut."""
+    late = (pictures[index].dts or 0) - (pictures[index - 1].dts or 0)
+    count = round(late / step) - 1
+    return count if 0 < count <= LONGEST_GAP else 0
+
+
+def _is_beside(index: int, damaged: Set[int]) -> bool:
+    """Whether a packet or those before it speak of damage. (A reader of transport streams learns late that a packet is
+    hit, and says it of the one before.)"""
+    return not damaged.isdisjoint((index - 2, index - 1, index))
 
 
 def frames_skipped(last: SliceHeader, now: SliceHeader, sps: Sps) -> int:
@@ -191,7 +211,7 @@ def _missing_by_order(times: Sequence[int], slices: Slices, step: int) -> list[M
         skipped = frames_skipped(last_seen[0], now[0], now[1])
         near = [t for t in sorted(holes, key=lambda t: abs(t - times[index]))[:skipped]
                 if abs(t - times[index]) <= reach + skipped * step]
-        found += [Missing(index, t, True) for t in sorted(near)]
+        found += [Missing(index, t) for t in sorted(near)]
         holes = [t for t in holes if t not in near]
     found += _placed((t for t in holes if t in told), times)
     return sorted(found, key=lambda m: m.before)
@@ -223,7 +243,7 @@ def _missing_by_rounding(times: Sequence[int], headers: Headers, step: int) -> l
     # of what is told by nothing else: all gaps or none
     lost = [i for i, between in gaps.items() if between and (
         turns[i] is False if len(between) % 2 and turns[i] is not None else told == {False})]
-    found = [Missing(i, time, True) for i in lost for time in gaps[i]]
+    found = [Missing(i, time) for i in lost for time in gaps[i]]
     crossing = sorted(t for t, vop in zip(times, vops, strict=True) if vop is not None and vop.kind == BIDIRECTIONAL)
     shown = {b: bisect_left(crossing, times[b]) - bisect_left(crossing, times[a]) for a, b in pairwise(references)}
     whole = Counter(shown[i] for i, between in gaps.items() if not between)
@@ -232,7 +252,7 @@ def _missing_by_rounding(times: Sequence[int], headers: Headers, step: int) -> l
         for i, between in gaps.items():
             # as many as belong between two references, or to more of them than are there
             if between and i not in lost and shown[i] != usual and (shown[i] + len(between) + 1) % (usual + 1) == 0:
-                found += [Missing(i + (shown[i] < usual), time, shown[i] > usual) for time in between]
+                found += [Missing(i + (shown[i] < usual), time) for time in between]
     return found
 
 
@@ -252,25 +272,21 @@ def _missing_beside(pictures: Sequence[CodedPicture], damaged: Set[int], step: i
     where it `spreads` (not always: there, where half of the gaps are told so, all are); without those at `known` times.
     """
     holes = [t for t in _holes(sorted(p.pts or 0 for p in pictures), step) if t not in known]
+    gaps = {index: count for index in range(1, len(pictures)) if (count := _left_out(pictures, index, step))}
+    told = [i for i in gaps if _is_beside(i, damaged) or (spreads and not damaged.isdisjoint(_behind(pictures, i)))]
     found: list[Missing] = []
-    gaps = {index: (pictures[index].dts or 0) - (pictures[index - 1].dts or 0) for index in range(1, len(pictures))}
-    gaps = {index: late for index, late in gaps.items() if 0 < round(late / step) - 1 <= LONGEST_GAP}
-    told = {index for index in gaps if {*_shows(pictures, index, spreads)} & damaged}
-    for index in gaps if spreads and 2 * len(told) >= len(gaps) and told else sorted(told):
-        late = gaps[index]
-        count = round(late / step) - 1
-        time = pictures[index].pts or 0
-        near = [t for t in sorted(holes, key=lambda t: abs(t - time))[:count] if abs(t - time) <= late + REACH * step]
-        found += [Missing(index, t, True) for t in sorted(near)]
+    for index in gaps if spreads and told and 2 * len(told) >= len(gaps) else told:
+        count, time = gaps[index], pictures[index].pts or 0
+        reach = (count + 1 + REACH) * step
+        near = [t for t in sorted(holes, key=lambda t: abs(t - time))[:count] if abs(t - time) <= reach]
+        found += [Missing(index, t) for t in sorted(near)]
         holes = [t for t in holes if t not in near]
     return found
 
 
-def _shows(pictures: Sequence[CodedPicture], index: int, spreads: bool) -> Iterator[int]:
-    """The packets that show whether pictures are missing before packet `index`."""
-    yield from (index - 1, index)
-    if spreads:
-        yield from (p.index for p in takewhile(lambda p: not p.keyframe, pictures[index : index + REACH]))
+def _behind(pictures: Sequence[CodedPicture], index: int) -> Iterator[int]:
+    """Packet `index` and those that soon follow, up to the next keyframe."""
+    return (p.index for p in takewhile(lambda p: not p.keyframe, pictures[index : index + REACH]))
 
 
 def _told(times: Sequence[int], spans: Iterable[dict[int, int]], step: int) -> set[int]:
@@ -293,7 +309,7 @@ def _placed(holes: Iterable[int], times: Sequence[int]) -> Iterator[Missing]:
     for hole in holes:
         before = max(i for i, t in enumerate(times) if t < hole) + 1
         behind = next(i for i, t in enumerate(times) if t > hole) + 1
-        yield Missing(max(before, behind) if reordered else before, hole, False)
+        yield Missing(max(before, behind) if reordered else before, hole)
 
 
 def packets_after_gaps(slices: Slices) -> list[int]:
