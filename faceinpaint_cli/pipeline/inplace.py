@@ -231,7 +231,8 @@ class InPlace:
         picture = Lost(time, None if nothing else own, lost, before, behind, after)
         planes, how = self._fill(picture)
         if nothing:
-            planes, how = self._best(frame, following, (planes, how), before[:1])
+            if len(self._written) < JUDGED:
+                planes, how = self._best(frame, following, (planes, how), before[:1])
             self._written[following[0][0]] = planes
         elif picture.concealed and self._codec not in SELF_CONTAINED and len(self._written) < JUDGED:
             if self._course(following, time, planes).is_worse_than(self._course(following, time, own)):
