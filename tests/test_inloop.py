@@ -18,7 +18,7 @@ from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.media.video_reader import DecodeLog
-from faceinpaint_cli.pipeline import inloop
+from faceinpaint_cli.pipeline import course, inloop, inloop_group
 from faceinpaint_cli.pipeline.course import Course
 from faceinpaint_cli.pipeline.inloop import InLoop, group_edges, why_not
 from faceinpaint_cli.pipeline.video_damage import MendedFrames
@@ -256,6 +256,24 @@ def test_open_groups_are_mended_whole_or_cut(longest: int, tmp_path: Path, monke
     shown, loop = mended(found, from_truth(clip))
     assert loop.mended and shown.keys() == clean.keys()
     assert np.mean([min(psnr(clean[t], shown[t]), 60) for t in clean]) > 55
+
+
+def test_where_a_group_begins_fills_are_judged_from_the_picture_before_on(tmp_path: Path,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flat grey that is carried on jumps only there: it was kept where the next keyframe does not tell, as in an open
+    group behind that one."""
+    for module in (course, inloop_group):
+        monkeypatch.setattr(module, "keyframe_tells", lambda now, filled: False)
+    seen: list[list[int]] = []
+    monkeypatch.setattr(inloop_group, "Course", lambda misfit, lumas: seen.append(list(lumas)) or Course(misfit, lumas))
+    clip, damaged = make_clip(tmp_path / "clean.mp4", bf="0"), tmp_path / "damaged.mp4"
+    for seed in range(400):
+        done = corrupt(clip, damaged, Corruption("bscv", seed=seed, bytes=300, fraction=0.02), tmp_path)
+        if [h.picture for h in done.hits] == [20]:
+            break
+    times = sorted(decoded(clip))
+    assert mended(diagnose(damaged))[1].mended and len(seen) == 2
+    assert all(course[:2] == times[19:21] for course in seen)
 
 
 @pytest.mark.parametrize("frames", [20, 40], ids=["no keyframe behind", "a keyframe behind"])

@@ -35,6 +35,7 @@ from faceinpaint_cli.media.hevc_headers import LEADING, Header, HevcHeaders
 from faceinpaint_cli.media.mpeg4_headers import Mpeg4Headers, Vop
 from faceinpaint_cli.media.picture_order import Mpeg2Order, Order
 from faceinpaint_cli.media.planes import plane_array
+from faceinpaint_cli.media.untimed import timed
 from faceinpaint_cli.media.video_index import open_video, video_stream
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
 
     def packets() -> Iterator[av.Packet]:
         try:
-            for packet in container.demux(stream):
+            for packet in timed(container.demux(stream), container):
                 if packet.size:
                     times.append(packet.pts)
                     if packet.pts is None:
@@ -435,7 +436,7 @@ def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str
     with open_video(path) as container, listening():
         stream = video_stream(container, path)
         context: av.VideoCodecContext | None = None
-        for number, packet in enumerate(p for p in container.demux(stream) if p.size):
+        for number, packet in enumerate(p for p in timed(container.demux(stream), container) if p.size):
             if number not in wanted:
                 context = None
                 continue

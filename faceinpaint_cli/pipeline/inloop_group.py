@@ -144,8 +144,11 @@ class Group:
             seen = (now.seen.shown, self._decoder.look(place).shown)
             times = [t for t in sorted(seen[0].keys() & seen[1].keys()) if t <= end]
             # from the picture before on: flat grey that is carried on does not jump, but it is one jump from what was
-            start = max(0, bisect_left(times, self._coded[place].pts) - 1)
+            first = bisect_left(times, self._coded[place].pts)
+            start = max(0, first - 1)
             lumas = [{t: eight_bit(s[t].planes[0]) for t in times[start : start + STEPS + 2]} for s in seen]
+            tail = self._decoder.tail()[:1] if first == 0 else []  # in the group before
+            lumas = [{**{n.time: eight_bit(n.planes[0]) for n in tail}, **near} for near in lumas]
         concealed, mended = Course(now.misfit, lumas[0]), Course(filled.misfit, lumas[1])
         return mended.is_worse_than(concealed)
 
