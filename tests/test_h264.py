@@ -14,7 +14,8 @@ from media_factory import encode
 from faceinpaint_cli.media import h264_nal
 from faceinpaint_cli.media.h264_bits import BitReader, BitsExhausted, BitWriter
 from faceinpaint_cli.media.h264_headers import ParameterSets, extradata_units, is_slice, parse_sps
-from faceinpaint_cli.media.h264_substitute import Substituter, implied_heading
+from faceinpaint_cli.media.h264_implied import Placed, course_of, implied_headings
+from faceinpaint_cli.media.h264_substitute import Substituter
 
 
 def make_clip(path: Path, frames: int = 12, **options: str) -> Path:
@@ -123,14 +124,44 @@ def test_damaged_headers_never_raise_anything_but_value_error(tmp_path: Path) ->
                 parse_sps(unit[:size])
 
 
-def test_a_lost_header_is_implied_by_its_neighbours(tmp_path: Path) -> None:
-    packets, extradata = packets_of(make_clip(tmp_path / "c.mp4", bf="0"))
+@pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "3", "b_strategy": "0"}], ids=str)
+@pytest.mark.parametrize("refresh", [False, True], ids=["within a group", "with a refresh"])
+def test_lost_headers_are_implied_by_those_around(tmp_path: Path, options: dict[str, str], refresh: bool) -> None:
+    """What comes after a gap finds its references only if what is put into it counts as what was lost did."""
+    pictures = (np.random.default_rng(i).integers(0, 255, (60, 100, 3), np.uint8) for i in range(72))
+    clip = encode(tmp_path / "c.mp4", "libx264", pictures, 36, options={"keyint_min": "36", "sc_threshold": "0",
+                                                                       **options})
+    with av.open(str(clip)) as container:
+        substituter = Substituter(container.streams.video[0].codec_context.extradata)
+        packets = [p for p in container.demux(video=0) if p.size]
+        step = int(packets[0].duration)
+        headings = [substituter.heading(bytes(p)) for p in packets]
+    placed = [Placed(p.pts // step, h.header) for p, h in zip(packets, headings, strict=True)]
+    lost = range(30, 44) if refresh else range(10, 27)
+    before, after = placed[lost[0] - 1], placed[lost[-1] + 1]
+    rate = 1 if options["bf"] == "0" else 2  # picture order counts of x264 are for fields
+    times = [placed[i].time for i in lost]
+    references = course_of([p if i not in lost else Placed(p.time, None) for i, p in enumerate(placed)], before, after,
+                           sorted(times), 1 << headings[0].sps.frame_num_bits)
+    told = [r for _, r in references] if references else [placed[i].header.is_reference for i in lost]
+    steps = [(t - before.time) * rate for t in times]
+    implied = implied_headings(headings[lost[0] - 1], headings[lost[-1] + 1], steps, (after.time - before.time) * rate,
+                               told)
+    for number, found in zip(lost, implied, strict=True):
+        wanted = placed[number].header
+        assert found.header.idr == wanted.idr
+        if refresh and number < 36:
+            continue  # nothing that is left refers to these
+        assert (found.header.frame_num, found.header.is_reference) == (wanted.frame_num, wanted.is_reference)
+        assert rate == 1 or found.header.poc == wanted.poc
+    if not refresh:
+        assert references == [(placed[i].time, placed[i].header.is_reference) for i in lost]
+
+
+def test_as_many_lost_pictures_are_references_as_their_numbers_tell(tmp_path: Path) -> None:
+    packets, extradata = packets_of(make_clip(tmp_path / "c.mp4", frames=6, bf="0"))
     substituter = Substituter(extradata)
-    headings = [substituter.heading(p) for p in packets]
-    for i in (1, 2, 3, 4):
-        before, wanted, after = headings[i - 1 : i + 2] if i > 0 else (None, None, None)
-        assert before and wanted and after
-        step = wanted.header.poc - before.header.poc
-        implied = implied_heading(before, after, step).header
-        assert (implied.frame_num, implied.poc) == (wanted.header.frame_num, wanted.header.poc)
-        assert implied.is_reference and not implied.idr
+    first, *_, last = (substituter.heading(p) for p in packets[:4])
+    assert [h.header.is_reference for h in implied_headings(first, last, [1] * 8, 9, 0.25)] == [
+        False, False, False, True, False, False, False, True]  # two of them, and not two and sixteen
+    assert all(h.header.is_reference for h in implied_headings(first, None, [1, 2], 0))

@@ -18,7 +18,7 @@ from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.media.video_reader import DecodeLog
-from faceinpaint_cli.pipeline import inloop
+from faceinpaint_cli.pipeline import course, inloop, inloop_group
 from faceinpaint_cli.pipeline.course import Course
 from faceinpaint_cli.pipeline.inloop import InLoop, group_edges, why_not
 from faceinpaint_cli.pipeline.video_damage import MendedFrames
@@ -198,6 +198,25 @@ def test_dropped_pictures_are_put_back(tmp_path: Path, options: dict[str, str]) 
     assert np.mean([min(psnr(clean[t], exact[t]), 99) for t in clean]) > 50
 
 
+def test_a_long_stretch_without_packets_is_filled_from_both_sides(tmp_path: Path) -> None:
+    """Something starts to move in it: what came before tells nothing of that."""
+    pictures = (scene(max(0, i - 8) / 3, 144, 176) for i in range(60))
+    clip, damaged = tmp_path / "clean.ts", tmp_path / "damaged.ts"
+    encode(clip, "libx264", pictures, 30, options={"crf": "18", "keyint_min": "30", "sc_threshold": "0"})
+    data = clip.read_bytes()
+    packets = [data[i : i + 188] for i in range(0, len(data), 188)]
+    starts = [i for i, p in enumerate(packets) if p[1] & 0x5F == 0x41 and p[2] == 0]
+    damaged.write_bytes(b"".join(packets[: starts[5]] + packets[starts[21] :]))
+    clean, (shown, loop) = decoded(clip), mended(diagnose(damaged))
+    times = sorted(clean)
+    assert shown.keys() == clean.keys() and len(loop.mended) == 16
+    gap = sorted(clean.keys() - decoded(damaged).keys())
+    last = times[times.index(gap[0]) - 1]
+    frozen, filled = (np.mean([np.square(clean[t][0].astype(float) - made(t)[0]).mean() for t in gap])
+                      for made in (lambda t: clean[last], shown.__getitem__))
+    assert filled < 0.7 * frozen
+
+
 def test_packets_of_clean_groups_are_the_files_own(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clean.mp4", frames=60)
     for seed in range(20):
@@ -237,6 +256,24 @@ def test_open_groups_are_mended_whole_or_cut(longest: int, tmp_path: Path, monke
     shown, loop = mended(found, from_truth(clip))
     assert loop.mended and shown.keys() == clean.keys()
     assert np.mean([min(psnr(clean[t], shown[t]), 60) for t in clean]) > 55
+
+
+def test_where_a_group_begins_fills_are_judged_from_the_picture_before_on(tmp_path: Path,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flat grey that is carried on jumps only there: it was kept where the next keyframe does not tell, as in an open
+    group behind that one."""
+    for module in (course, inloop_group):
+        monkeypatch.setattr(module, "keyframe_tells", lambda now, filled: False)
+    seen: list[list[int]] = []
+    monkeypatch.setattr(inloop_group, "Course", lambda misfit, lumas: seen.append(list(lumas)) or Course(misfit, lumas))
+    clip, damaged = make_clip(tmp_path / "clean.mp4", bf="0"), tmp_path / "damaged.mp4"
+    for seed in range(400):
+        done = corrupt(clip, damaged, Corruption("bscv", seed=seed, bytes=300, fraction=0.02), tmp_path)
+        if [h.picture for h in done.hits] == [20]:
+            break
+    times = sorted(decoded(clip))
+    assert mended(diagnose(damaged))[1].mended and len(seen) == 2
+    assert all(course[:2] == times[19:21] for course in seen)
 
 
 @pytest.mark.parametrize("frames", [20, 40], ids=["no keyframe behind", "a keyframe behind"])

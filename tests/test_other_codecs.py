@@ -16,7 +16,7 @@ from faceinpaint_cli.fill.motion import Lost
 from faceinpaint_cli.media.optical_flow import Planes, eight_bit
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import index_video
-from faceinpaint_cli.media.video_reader import DecodeLog
+from faceinpaint_cli.media.video_reader import DecodeLog, with_data
 from faceinpaint_cli.media.vp9_headers import REFERENCES, headings
 from faceinpaint_cli.pipeline.inloop_vp9 import InReferences
 from faceinpaint_cli.pipeline.video_damage import MendedFrames
@@ -138,6 +138,49 @@ def test_a_hit_vp9_keyframe_leaves_no_frame_out(tmp_path: Path) -> None:
         raise AssertionError("no seed hits the second keyframe")
     shown, _ = whole(done.damaged)
     assert list(shown) == sorted(decoded(clip))
+
+
+def remuxed(clip: Path, target: Path, edit: Callable[[int, bytes], bytes | None]) -> Path:
+    with av.open(str(clip)) as source, av.open(str(target), "w") as out:
+        stream = source.streams.video[0]
+        copy = out.add_stream_from_template(stream, opaque=True)
+        for number, packet in enumerate(p for p in source.demux(stream) if p.size):
+            data = edit(number, bytes(packet))
+            if data is not None:
+                packet = with_data(packet, data)
+                packet.stream = copy
+                out.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("number", [20, 25])
+def test_what_follows_a_lost_vp9_packet_is_left_out_where_it_is_read_wrong(tmp_path: Path, number: int) -> None:
+    clip = vp9(tmp_path)
+    damaged = remuxed(clip, tmp_path / "damaged.webm", lambda n, data: None if n == number else data)
+    clean, plain = decoded(clip), decoded(damaged)
+    shown, _ = whole(damaged)
+    assert list(shown) == sorted(clean), "as many as there were"
+    hurt = [t for t in clean if psnr(clean[t], held(plain, t)) < 45]
+    still = clean[sorted(clean)[number - 1]]
+    before, after, frozen = (np.mean([psnr(clean[t], p) for t, p in zip(hurt, pictures, strict=True)])
+                             for pictures in ([held(plain, t) for t in hurt], [shown[t] for t in hurt],
+                                              [still] * len(hurt)))
+    assert len(hurt) > 5 and after > before and after >= frozen
+
+
+def test_vp9_pictures_that_fail_beside_another_in_their_packet_do_not_stop_the_decoder(tmp_path: Path) -> None:
+    clip = vp9(tmp_path)
+
+    def with_nothing(number: int, data: bytes) -> bytes:
+        if number != 20:
+            return data
+        marker = bytes([0b11001010])  # three pictures, sizes of two bytes
+        sizes = b"".join(size.to_bytes(2, "little") for size in (99, 99, len(data)))
+        return bytes(2 * 99) + data + marker + sizes + marker
+
+    damaged = remuxed(clip, tmp_path / "damaged.webm", with_nothing)
+    assert decoded(damaged).keys() == decoded(clip).keys()
+    assert [o.packet for g in diagnose(damaged).groups for o in g.onsets] == [20]
 
 
 def test_motion_jpeg_is_diagnosed_and_filled_from_both_sides(tmp_path: Path) -> None:

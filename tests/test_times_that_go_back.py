@@ -55,7 +55,7 @@ def test_sound_that_comes_twice_stays_in_order(suffix: str, tmp_path: Path, capl
     clip, damaged = make_clip(tmp_path / "clip.ts", frames=32, audio="mp2"), tmp_path / "damaged.ts"
     packets = packets_of(clip)
     sound = starts(packets, SOUND)
-    again = [p for p in packets[sound[1] : sound[2]] if pid(p) == SOUND]
+    again = [p[:3] + bytes([p[3] ^ 5]) + p[4:] for p in packets[sound[1] : sound[2]] if pid(p) == SOUND]
     hit = starts(packets, VIDEO)[8] + 1  # and a keyframe that loses data
     parts = [[*(again if i == sound[3] else []), *([] if i == hit else [p])] for i, p in enumerate(packets)]
     damaged.write_bytes(b"".join(p for part in parts for p in part))

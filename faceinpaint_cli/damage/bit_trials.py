@@ -105,12 +105,14 @@ def _search(diagnosis: Diagnosis, hit: Set[int], known: Mapping[int, WrongBits])
     with open_video(Path(diagnosis.path)) as container:
         stream = video_stream(container, Path(diagnosis.path))
         substituter = Substituter(stream.codec_context.extradata)
-        past = _Past()
+        past, lacks = _Past(), False
         for number, packet in enumerate(read_packets(container, stream)):
             if number in starts:
                 past = _Past(earlier=past.shown)
             wrong, heading = known.get(number), substituter.heading(bytes(packet))
-            if number in hit and packet.pts is not None:
+            # of what lacks bytes, as counters of a transport stream tell (one packet late), no bit is the wrong one
+            lacked, lacks = lacks, packet.is_corrupt
+            if number in hit and packet.pts is not None and not (lacks or lacked):
                 bits = _Trials(stream, substituter.sets, past, packet, proved=bool(known)).wrong_bits()
                 failures = 0 if bits else failures + 1
                 if bits:

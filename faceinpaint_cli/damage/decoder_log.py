@@ -16,12 +16,16 @@ from dataclasses import dataclass, field
 import av
 from av import logging as av_logging
 
+from faceinpaint_cli.media import tolerant
+
 _listening = threading.Lock()
 _CONCEALED = re.compile(r"concealing (\d+) DC, (\d+) AC, (\d+) MV errors")
 _FIRST_ERROR = re.compile(r"(?:error while decoding MB|damaged at|Frame at) (\d+) (\d+)")
 """H.264's words, and those of MPEG-1, 2 and 4."""
 _UNREAD = re.compile(r"bytestream (-?\d+)")
-_HARMLESS = ("no frame!", "co located POCs unavailable")
+_HARMLESS = ("no frame!", "co located POCs unavailable", "mmco: unref short failure",
+             "reference picture missing during reorder", "Missing reference picture")
+"""What the decoder says of a picture because of others, which it refers to."""
 
 
 @dataclass
@@ -52,17 +56,11 @@ def decode_logged(
     context: av.VideoCodecContext, packet: av.Packet | None
 ) -> tuple[list[av.VideoFrame], Exception | None, Messages]:
     """Frames, error and messages for one packet; inside `listening` and with a decoder without threads."""
-    frames: list[av.VideoFrame] = []
-    error: Exception | None = None
     level = av_logging.get_level()
     av_logging.set_level(av_logging.INFO)
     with av_logging.Capture(local=True) as lines:
         try:
-            frames = list(context.decode(packet))
-        except EOFError:
-            frames = []
-        except (av.FFmpegError, ValueError) as caught:
-            error = caught
+            frames, error = tolerant.decode_one(context, packet)
         finally:
             av_logging.set_level(level)
     return frames, error, _understood(lines)

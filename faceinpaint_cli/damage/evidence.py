@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -23,14 +23,19 @@ import av
 from faceinpaint_cli.damage.audio import damaged_sound
 from faceinpaint_cli.damage.decoder_log import decode_logged, listening
 from faceinpaint_cli.damage.gaps import CodedPicture, Missing, missing_pictures, packets_after_gaps
+from faceinpaint_cli.damage.references import Absent, absent_references
 from faceinpaint_cli.damage.unread import unread_pictures
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.av1_order import Av1Order
 from faceinpaint_cli.media.broken_off import broken_off
 from faceinpaint_cli.media.h264_headers import ParameterSets, SliceHeader, Sps, is_slice, predicts
 from faceinpaint_cli.media.h264_nal import length_size, split
-from faceinpaint_cli.media.picture_order import HevcOrder, Mpeg2Order, Order
+from faceinpaint_cli.media.hevc_headers import LEADING, Header, HevcHeaders
+from faceinpaint_cli.media.mpeg4_headers import Mpeg4Headers, Vop
+from faceinpaint_cli.media.picture_order import Mpeg2Order, Order
 from faceinpaint_cli.media.planes import plane_array
+from faceinpaint_cli.media.untimed import timed
 from faceinpaint_cli.media.video_index import open_video, video_stream
 
 if TYPE_CHECKING:
@@ -49,6 +54,9 @@ WATCHED = frozenset(("hevc",))
 """Codecs whose pictures are looked at: their decoders read on in what is damaged, and what is seen can be mended."""
 UNTIMED = 1 << 61
 """Packets that have no time (raw streams) are given this and their number, to know their frames by."""
+ADAPTIVE = frozenset(("vp9", "av1"))
+"""Codecs whose pictures are read with probabilities that those before leave: one that is lost makes others fail."""
+MARKED, LOOKS = "frame marked corrupt", "looks damaged"
 SURVEYED_BYTES = 4096
 """Enough of a packet to reach its first slice header past parameter sets and supplemental information."""
 
@@ -57,13 +65,15 @@ SURVEYED_BYTES = 4096
 class Onset:
     """A coded picture that is hit: `packet` its number in decoding order, `concealed` how many macroblocks
     the decoder made up (None where it does not say), `first_error` the macroblock (column, row) where it
-    noticed, `signs` what speaks for it."""
+    noticed, `signs` what speaks for it. `order` is the order count that others refer to it by, where its own
+    header is lost and that is known (HEVC): nothing of it is left then."""
 
     packet: int
     pts: int | None
     concealed: int | None
     first_error: tuple[int, int] | None
     signs: tuple[str, ...]
+    order: int | None = None
 
 
 @dataclass(frozen=True)
@@ -169,8 +179,9 @@ def timecode(seconds: Fraction) -> str:
     return f"{sign}{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}.{millis:03d}"
 
 
-def diagnose(path: Path | str) -> Diagnosis:
-    """Look for damage in the video stream of a file that is repaired.
+def diagnose(path: Path | str, lacks: bool = False) -> Diagnosis:
+    """Look for damage in the video stream of a file that is repaired; one of which it is known that it `lacks` parts
+    has lost what is missing in time.
 
     Raises InputError where the file cannot be opened, has no video or no decoder.
     """
@@ -181,8 +192,11 @@ def diagnose(path: Path | str) -> Diagnosis:
         survey = _survey(container, stream, path)
     if not survey.pictures:
         raise InputError(f"{path}: expected a video, its video stream holds no picture; get the file again")
-    missing = missing_pictures(survey.pictures, survey.slices, survey.orders, survey.signs.keys())
     groups = _groups(survey.pictures)
+    absent = _absent(survey, groups) if codec == "hevc" else []
+    missing = missing_pictures(survey.pictures, survey.slices, survey.headers, survey.signs.keys(), lacks,
+                               codec in ADAPTIVE)
+    missing = _with_absent(missing, absent)
     for gap in missing:
         survey.signs.setdefault(min(gap.before, len(survey.pictures) - 1), []).append("picture missing")
     if all(p.pts is None for p in survey.pictures):
@@ -193,18 +207,57 @@ def diagnose(path: Path | str) -> Diagnosis:
         for number in set(unread_pictures(path)) - behind_whole_ones:
             survey.sign(number, "its slice ends before its data")
     suspected = [g for g in groups if any(g.first <= i < g.last for i in survey.signs)]
-    onsets = _examine(path, survey, suspected, codec) if suspected else []
+    behind = _behind_gaps(groups, missing)
+    onsets = _examine(path, survey, suspected, codec, behind) if suspected else []
+    counts = {a.packet: a.count for a in absent}
+    onsets = [replace(o, order=counts.get(o.packet)) for o in onsets]
     placed = [Group(g.first, g.last, tuple(o for o in onsets if g.first <= o.packet < g.last),
                     tuple(m for m in missing if g.first < m.before <= g.last)) for g in groups]
     found = Diagnosis(str(path), codec, time_base, tuple(survey.pictures), tuple(placed))
     return replace(found, notes=(*broken_off(path), *(damaged_sound(path) if found.damaged else ())))
 
 
+def _absent(survey: _Survey, groups: Sequence[Group]) -> list[Absent]:
+    """HEVC pictures that are not there. The decoder marks those that refer to them, which look damaged too: whole
+    ones, whose signs are taken back."""
+    headers = [h if isinstance(h, Header) else None for h in survey.headers]
+    absent, stray = absent_references(survey.pictures, headers)
+    for number, header in enumerate(headers):
+        if header is None or header.keeps is None:
+            continue
+        signs = survey.signs.get(number, [])
+        if MARKED in signs:
+            signs.remove(MARKED)
+        if LOOKS in signs:
+            place = next(n for n, g in enumerate(groups) if g.first <= number < g.last)
+            first = groups[max(0, place - (header.kind in LEADING))].first  # those refer to the group before as well
+            if any(first <= a.before <= number for a in absent):
+                signs.remove(LOOKS)
+        if number in stray:
+            signs.append("what it refers to is missing")
+        if not signs:
+            survey.signs.pop(number, None)
+    return absent
+
+
+def _with_absent(missing: Sequence[Missing], absent: Sequence[Absent]) -> list[Missing]:
+    """The missing pictures, those that others refer to in the place that these tell."""
+    left, found = list(missing), []
+    for picture in (a for a in absent if a.packet is None):
+        same = min(left, key=lambda m: abs(m.pts - picture.pts), default=None)
+        if same is not None and abs(same.pts - picture.pts) <= picture.tolerance:
+            left.remove(same)
+        else:
+            same = None
+        found.append(Missing(picture.before, (same or picture).pts, picture.count))
+    return sorted([*left, *found], key=lambda m: m.before)
+
+
 @dataclass
 class _Survey:
     pictures: list[CodedPicture] = field(default_factory=list)
     slices: list[tuple[SliceHeader, Sps] | None] = field(default_factory=list)
-    orders: list[Order | None] = field(default_factory=list)
+    headers: list[Order | Header | Vop | None] = field(default_factory=list)
     signs: dict[int, list[str]] = field(default_factory=dict)
 
     def sign(self, packet: int, what: str) -> None:
@@ -223,7 +276,7 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
     context.options = UNFILTERED | ({"err_detect": "explode"} if codec in SILENT_CODECS else {})
     prefix = length_size(codec, context.extradata) if codec in ("h264", "hevc") else 0
     sets = ParameterSets.from_extradata(context.extradata) if codec == "h264" else None
-    counted = HevcOrder(context.extradata, prefix) if codec == "hevc" else Mpeg2Order() if codec in MPEG_1_2 else None
+    counted = _counter(codec, context.extradata, prefix)
     shown: set[int] = set()
     corrupt: set[int] = set()
     undecoded: set[int] = set()
@@ -234,7 +287,7 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
 
     def packets() -> Iterator[av.Packet]:
         try:
-            for packet in container.demux(stream):
+            for packet in timed(container.demux(stream), container):
                 if packet.size:
                     times.append(packet.pts)
                     if packet.pts is None:
@@ -253,7 +306,7 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
                     survey.sign(number, "no readable slice header")
                 refreshes = packet.is_keyframe and predicts(split(bytes(packet), prefix), sets)
             if counted is not None:
-                survey.orders.append(counted.of(bytes(memoryview(packet)[:SURVEYED_BYTES])))
+                survey.headers.append(counted(memoryview(packet)))
             survey.pictures.append(CodedPicture(number, times[number], packet.dts, packet.duration or 0,
                                                 packet.is_keyframe, packet.is_discard, refreshes))
             assert packet.pts is not None
@@ -279,8 +332,24 @@ def _survey(container: av.container.InputContainer, stream: av.VideoStream, path
         if picture.keyframe and _stamp(picture) in undecoded:
             survey.sign(picture.index, "its end was never decoded")
     for number in _first_seen([order[time] for time in watch.hit] if watch else [], survey):
-        survey.sign(number, "looks damaged")
+        survey.sign(number, LOOKS)
     return survey
+
+
+def _counter(codec: str, extradata: bytes | None,
+             prefix: int) -> Callable[[memoryview], Order | Header | Vop | None] | None:
+    """What reads a packet's header for `missing_pictures`; None for codecs whose headers tell nothing."""
+    if codec == "av1":  # shown pictures may stand behind large ones
+        return Av1Order(extradata).of
+    if codec == "hevc":
+        of: Callable[[bytes], Order | Header | Vop | None] = HevcHeaders(extradata, prefix).of
+    elif codec in MPEG_1_2:
+        of = Mpeg2Order().of
+    elif codec == "mpeg4":
+        of = Mpeg4Headers(extradata).of
+    else:
+        return None
+    return lambda packet: of(bytes(packet[:SURVEYED_BYTES]))
 
 
 def _first_seen(hit: Iterable[int], survey: _Survey) -> list[int]:
@@ -321,7 +390,7 @@ def _read_signs(survey: _Survey, codec: str, shown: set[int], corrupt: set[int],
         if picture.discard or _stamp(picture) < _stamp(first):
             continue
         if _stamp(picture) in corrupt:
-            survey.sign(picture.index, "frame marked corrupt")
+            survey.sign(picture.index, MARKED)
         if _stamp(picture) not in shown and (broken or (codec in ONE_FRAME_EACH and picture.pts is not None)):
             survey.sign(picture.index, "no frame comes out")
 
@@ -352,15 +421,22 @@ def _groups(pictures: Sequence[CodedPicture]) -> list[Group]:
     return [Group(a, b) for a, b in pairwise(edges)]
 
 
-def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str) -> list[Onset]:
-    """Decode the suspected groups again, packet by packet with the decoder's messages; name the onsets."""
+def _behind_gaps(groups: Sequence[Group], missing: Sequence[Missing]) -> set[int]:
+    """Packets of groups behind pictures that are missing there. Once these are put back they come out: now their order
+    counts, which are written without their upper bits, may pass for those of pictures before the gap."""
+    return {i for g in groups for m in missing if g.first < m.before < g.last for i in range(m.before, g.last)}
+
+
+def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str, behind: Set[int]) -> list[Onset]:
+    """Decode the suspected groups again, packet by packet with the decoder's messages; name the onsets. Packets
+    `behind` gaps are none for want of a frame alone."""
     onsets: list[Onset] = []
     wanted = {i for g in suspected for i in range(g.first, g.last)}
     heard = codec in ("h264", "mpeg4", "mpeg1video", "mpeg2video")
     with open_video(path) as container, listening():
         stream = video_stream(container, path)
         context: av.VideoCodecContext | None = None
-        for number, packet in enumerate(p for p in container.demux(stream) if p.size):
+        for number, packet in enumerate(p for p in timed(container.demux(stream), container) if p.size):
             if number not in wanted:
                 context = None
                 continue
@@ -380,6 +456,8 @@ def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str
                 signs.append("macroblocks concealed")
             if heard and said.first_error:
                 signs.append("error in a macroblock")
+            if number in behind and error is None and not said.errors and "no frame comes out" in signs:
+                signs.remove("no frame comes out")
             if heard and signs == ["container says corrupt"] and not said.errors:
                 continue  # what was lost belongs to a packet beside it: this one is decoded without a word
             if signs:

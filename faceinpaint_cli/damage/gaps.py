@@ -2,17 +2,24 @@
 
 Neither alone is proof: a clean file of variable rate has gaps in time, and an encoder may number its pictures
 as it likes. Where both have a gap at the same place a picture was lost; so it was where a gap in time stands beside a
-packet that is damaged itself.
+packet that is damaged itself, or that a transport stream's counters say is.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise, takewhile
+
+import numpy as np
 
 from faceinpaint_cli.media.h264_headers import SliceHeader, Sps
+from faceinpaint_cli.media.hevc_headers import Header
+from faceinpaint_cli.media.mpeg4_headers import BIDIRECTIONAL, INTRA, Vop
 from faceinpaint_cli.media.picture_order import Order
 
 REACH = 16
@@ -43,47 +50,72 @@ class CodedPicture:
 
 @dataclass(frozen=True)
 class Missing:
-    """A picture whose packet is lost: it belongs before packet `before` in decoding order."""
+    """A picture whose packet is lost: it belongs before packet `before` in decoding order. `order` is the order count
+    that others refer to it by, where that is known (HEVC)."""
 
     before: int
     pts: int
-    reference: bool
+    order: int | None = None
 
 
 Slices = Sequence["tuple[SliceHeader, Sps] | None"]
+Orders = Sequence["Order | Header | None"]
+Headers = Sequence["Order | Header | Vop | None"]
+MOST_PARTS = 60
+"""Of a unit of the time base, that a step between pictures may be a multiple of (59.94 a second: 1001/60 ms)."""
+HALF = Fraction(1, 2)
+TURNING = 0.9
+"""Share of a stream's pictures that must round the other way than the one before, for one that does not to tell."""
 
 
-def missing_pictures(pictures: Sequence[CodedPicture], slices: Slices, orders: Sequence[Order | None],
-                     damaged: Set[int]) -> list[Missing]:
+def missing_pictures(pictures: Sequence[CodedPicture], slices: Slices, headers: Headers,
+                     damaged: Set[int], lacks: bool = False, spreads: bool = False) -> list[Missing]:
     """Lost pictures of a stream; none where times are missing, or rates vary.
 
-    `slices` are the headers of H.264, `orders` what HEVC and MPEG-2 count, per packet, empty for other codecs;
-    `damaged` are the packets that speak of damage, those beside lost ones among them.
+    `slices` are the headers of H.264, `headers` what HEVC, MPEG-1, 2 and 4 and AV1 say, per packet, both empty for
+    other codecs; `damaged` are the packets that speak of damage, those beside lost ones among them, or, where a lost
+    picture `spreads` (each picture's probabilities come from those before), those that follow soon. Of a file that is
+    known to lack parts (`lacks`) every gap in time is a loss.
     """
     if any(p.pts is None for p in pictures):
         return []
-    times = sorted(p.pts or 0 for p in pictures)
-    if any(p.dts is None for p in pictures):
-        step, own = _usual_step(times), [p.pts or 0 for p in pictures]
-        return _missing_by_order(own, slices, step) if slices else _missing_by_count(own, orders, step)
-    step = _usual_step([p.dts or 0 for p in pictures])
-    if not step or _usual_step(times) != step:
+    own = [p.pts or 0 for p in pictures]
+    step, timed = usual_step(sorted(own)), all(p.dts is not None for p in pictures)
+    if not step or (timed and abs(usual_step([p.dts or 0 for p in pictures]) - step) > 1):
         return []
-    if not slices:
-        by_count = _missing_by_count([p.pts or 0 for p in pictures], orders, step)
-        return sorted([*by_count, *_missing_beside(pictures, damaged, step, {m.pts for m in by_count})],
-                      key=lambda m: m.before)
+    if lacks:
+        damaged = set(range(len(pictures)))
+    if slices:
+        found = _missing_by_number(pictures, slices, damaged, step) if timed else _missing_by_order(own, slices, step)
+    else:
+        vops = [h for h in headers if isinstance(h, Vop)]
+        orders = [None if isinstance(h, Vop) else h for h in headers]
+        found = _missing_by_rounding(own, headers, step) if vops else _missing_by_count(own, orders, step)
+        if timed:
+            found += _missing_beside(pictures, damaged, step, {m.pts for m in found}, spreads)
+    if lacks and not timed:
+        found += _placed(sorted({*_holes(sorted(own), step)} - {m.pts for m in found}), own)
+    on_grid = grid(own)
+    return sorted((replace(m, pts=on_grid(m.pts)) for m in found), key=lambda m: m.before)
+
+
+def _missing_by_number(pictures: Sequence[CodedPicture], slices: Slices, damaged: Set[int],
+                       step: int) -> list[Missing]:
+    """Lost pictures of H.264 where gaps in decoding time and in the numbers of references meet, or damage."""
+    times = sorted(p.pts or 0 for p in pictures)
     holes = _holes(times, step)
     found: list[Missing] = []
-    for before, count, references in _gaps(pictures, slices, step):
-        near = sorted(holes, key=lambda t: abs(t - (pictures[before].pts or 0)))[:count]
-        for number, pts in enumerate(sorted(near)):
-            found.append(Missing(before, pts, number < references))
-            holes.remove(pts)
+    for before, count in _gaps(pictures, slices, damaged, step):
+        time = pictures[before].pts or 0
+        near = sorted(holes, key=lambda t: abs(t - time))[:count]
+        holes = [t for t in holes if t not in near]
+        if times[-1] - time < REACH * step:  # what is shown last leaves no hole
+            near += [times[-1] + step * (k + 1) for k in range(count - len(near))]
+        found += [Missing(before, t) for t in sorted(near)]
     return found
 
 
-def _usual_step(times: Sequence[int]) -> int:
+def usual_step(times: Sequence[int]) -> int:
     """The step that most neighbours share; 0 where fewer than four in five of them do."""
     steps = Counter(b - a for a, b in pairwise(times))
     if not steps:
@@ -91,6 +123,28 @@ def _usual_step(times: Sequence[int]) -> int:
     step, count = steps.most_common(1)[0]
     near = sum(n for s, n in steps.items() if abs(s - step) <= 1)  # rounded to the time base
     return step if step > 0 and near >= 0.8 * steps.total() and count else 0
+
+
+def grid(times: Sequence[int]) -> Callable[[int], int]:
+    """What moves a time by at most one unit to where a picture belongs beside those at `times`, at a constant rate:
+    they are rounded to the time base, so that the ones next to it do not tell exactly."""
+    ordered = sorted(times)
+    step = usual_step(ordered)
+    if not step:
+        return lambda time: time
+    places = np.concatenate([[0], np.cumsum([max(1, round((b - a) / step)) for a, b in pairwise(ordered)])])
+    slope, start = (Fraction(float(number)) for number in np.polyfit(places, ordered, 1))
+    for parts in range(1, MOST_PARTS + 1):
+        even = Fraction(round(slope * parts), parts)
+        if all(math.floor(ordered[0] + even * int(n) + HALF) == t for n, t in zip(places, ordered, strict=True)):
+            slope, start = even, Fraction(ordered[0])
+            break
+
+    def on_grid(time: int) -> int:
+        exact = math.floor(start + slope * round((time - start) / slope) + HALF)
+        return exact if abs(exact - time) <= 1 else time
+
+    return on_grid
 
 
 def _holes(times: Sequence[int], step: int) -> list[int]:
@@ -103,22 +157,34 @@ def _holes(times: Sequence[int], step: int) -> list[int]:
     return holes
 
 
-def _gaps(pictures: Sequence[CodedPicture], slices: Slices, step: int) -> list[tuple[int, int, int]]:
-    """(packet before which pictures are missing, how many, how many of them references)."""
+def _gaps(pictures: Sequence[CodedPicture], slices: Slices, damaged: Set[int], step: int) -> list[tuple[int, int]]:
+    """(packet before which pictures are missing, how many)."""
     gaps = []
     for index in range(1, len(pictures)):
+        count = _left_out(pictures, index, step)
         now, last = slices[index], slices[index - 1]
-        if now is None or last is None:
+        if not count:
             continue
-        late = (pictures[index].dts or 0) - (pictures[index - 1].dts or 0)
-        count = round(late / step) - 1
-        if not 0 < count <= LONGEST_GAP:
-            continue
-        skipped = frames_skipped(last[0], now[0], now[1])
-        if skipped == 0 and not _order_skips(slices, index):
-            continue  # the numbering is whole: the file just pauses here
-        gaps.append((index, count, min(skipped, count)))
+        skips = joins = False
+        if now is not None and last is not None:
+            skips = frames_skipped(last[0], now[0], now[1]) > 0 or _order_skips(slices, index)
+            joins = now[1] != last[1]  # another recording begins
+        if skips or (_is_beside(index, damaged) and not joins):  # else the numbering is whole: the file just pauses
+            gaps.append((index, count))
     return gaps
+
+
+def _left_out(pictures: Sequence[CodedPicture], index: int, step: int) -> int:
+    """How many pictures fit between the decoding times of a packet and the one before it; 0 where it is a cut."""
+    late = (pictures[index].dts or 0) - (pictures[index - 1].dts or 0)
+    count = round(late / step) - 1
+    return count if 0 < count <= LONGEST_GAP else 0
+
+
+def _is_beside(index: int, damaged: Set[int]) -> bool:
+    """Whether a packet or those before it speak of damage. (A reader of transport streams learns late that a packet is
+    hit, and says it of the one before.)"""
+    return not damaged.isdisjoint((index - 2, index - 1, index))
 
 
 def frames_skipped(last: SliceHeader, now: SliceHeader, sps: Sps) -> int:
@@ -145,35 +211,82 @@ def _missing_by_order(times: Sequence[int], slices: Slices, step: int) -> list[M
         skipped = frames_skipped(last_seen[0], now[0], now[1])
         near = [t for t in sorted(holes, key=lambda t: abs(t - times[index]))[:skipped]
                 if abs(t - times[index]) <= reach + skipped * step]
-        found += [Missing(index, t, True) for t in sorted(near)]
+        found += [Missing(index, t) for t in sorted(near)]
         holes = [t for t in holes if t not in near]
     found += _placed((t for t in holes if t in told), times)
     return sorted(found, key=lambda m: m.before)
 
 
-def _missing_by_count(times: Sequence[int], orders: Sequence[Order | None], step: int) -> list[Missing]:
+def _missing_by_count(times: Sequence[int], orders: Orders, step: int) -> list[Missing]:
     """Lost pictures where the counts of pictures and their times leave out as many; both are per packet."""
     starts = sorted({0, *(i for i, order in enumerate(orders) if order is not None and order.starts), len(orders)})
     spans = ({i: order.count for i, order in enumerate(orders[a:b], a) if order is not None}
              for a, b in pairwise(starts))
-    return sorted(_placed(sorted(_told(times, spans, step)), times), key=lambda m: m.before)
+    unread = [times[i] for i, order in enumerate(orders) if order is None]
+    told = (t for t in _told(times, spans, step) if all(abs(t - u) > step / 2 for u in unread))
+    return sorted(_placed(sorted(told), times), key=lambda m: m.before)
 
 
-def _missing_beside(pictures: Sequence[CodedPicture], damaged: Set[int], step: int, known: Set[int]) -> list[Missing]:
-    """Lost pictures of which no header tells: gaps in decoding time beside packets that speak of damage; without those
-    at `known` times."""
+def _missing_by_rounding(times: Sequence[int], headers: Headers, step: int) -> list[Missing]:
+    """Lost pictures of MPEG-4: gaps at which the rounding does not turn, although it does everywhere else, or with
+    which there are as many bidirectional pictures between references as everywhere else; `times` are per packet. A gap
+    of an even number of references does not show so: it is one as well where others are, and none is not."""
+    vops = [h if isinstance(h, Vop) else None for h in headers]
+    references = [i for i, vop in enumerate(vops) if vop is None or vop.kind != BIDIRECTIONAL]
+    turns = {b: _turns(vops[a], vops[b]) for a, b in pairwise(references)}
+    holes = _holes(sorted(times), step)
+    gaps = {b: holes[bisect_left(holes, times[a]) : bisect_left(holes, times[b])] for a, b in pairwise(references)}
+    known = [t for t in turns.values() if t is not None]
+    if sum(known) < TURNING * len(known):
+        return []
+    told = {turns[i] for i, between in gaps.items() if len(between) % 2} - {None}
+    # of what is told by nothing else: all gaps or none
+    lost = [i for i, between in gaps.items() if between and (
+        turns[i] is False if len(between) % 2 and turns[i] is not None else told == {False})]
+    found = [Missing(i, time) for i in lost for time in gaps[i]]
+    crossing = sorted(t for t, vop in zip(times, vops, strict=True) if vop is not None and vop.kind == BIDIRECTIONAL)
+    shown = {b: bisect_left(crossing, times[b]) - bisect_left(crossing, times[a]) for a, b in pairwise(references)}
+    whole = Counter(shown[i] for i, between in gaps.items() if not between)
+    (usual, alike), = whole.most_common(1) or [(0, 0)]
+    if usual and alike >= TURNING * whole.total():
+        for i, between in gaps.items():
+            # as many as belong between two references, or to more of them than are there
+            if between and i not in lost and shown[i] != usual and (shown[i] + len(between) + 1) % (usual + 1) == 0:
+                found += [Missing(i + (shown[i] < usual), time) for time in between]
+    return found
+
+
+def _turns(before: Vop | None, now: Vop | None) -> bool | None:
+    """Whether a predicted picture rounds the other way than the one before; None where that cannot be said. The first
+    one after an intra picture rounds down (as if that had rounded up)."""
+    if before is None or now is None or now.rounding is None:
+        return None
+    if before.kind == INTRA:
+        return now.rounding
+    return None if before.rounding is None else before.rounding != now.rounding
+
+
+def _missing_beside(pictures: Sequence[CodedPicture], damaged: Set[int], step: int, known: Set[int],
+                    spreads: bool) -> list[Missing]:
+    """Lost pictures of which no header tells: gaps in decoding time beside packets that speak of damage, or before
+    where it `spreads` (not always: there, where half of the gaps are told so, all are); without those at `known` times.
+    """
     holes = [t for t in _holes(sorted(p.pts or 0 for p in pictures), step) if t not in known]
+    gaps = {index: count for index in range(1, len(pictures)) if (count := _left_out(pictures, index, step))}
+    told = [i for i in gaps if _is_beside(i, damaged) or (spreads and not damaged.isdisjoint(_behind(pictures, i)))]
     found: list[Missing] = []
-    for index in range(1, len(pictures)):
-        late = (pictures[index].dts or 0) - (pictures[index - 1].dts or 0)
-        count = round(late / step) - 1
-        if not 0 < count <= LONGEST_GAP or not {index - 1, index} & damaged:
-            continue
-        time = pictures[index].pts or 0
-        near = [t for t in sorted(holes, key=lambda t: abs(t - time))[:count] if abs(t - time) <= late + REACH * step]
-        found += [Missing(index, t, True) for t in sorted(near)]
+    for index in gaps if spreads and told and 2 * len(told) >= len(gaps) else told:
+        count, time = gaps[index], pictures[index].pts or 0
+        reach = (count + 1 + REACH) * step
+        near = [t for t in sorted(holes, key=lambda t: abs(t - time))[:count] if abs(t - time) <= reach]
+        found += [Missing(index, t) for t in sorted(near)]
         holes = [t for t in holes if t not in near]
     return found
+
+
+def _behind(pictures: Sequence[CodedPicture], index: int) -> Iterator[int]:
+    """Packet `index` and those that soon follow, up to the next keyframe."""
+    return (p.index for p in takewhile(lambda p: not p.keyframe, pictures[index : index + REACH]))
 
 
 def _told(times: Sequence[int], spans: Iterable[dict[int, int]], step: int) -> set[int]:
@@ -196,7 +309,7 @@ def _placed(holes: Iterable[int], times: Sequence[int]) -> Iterator[Missing]:
     for hole in holes:
         before = max(i for i, t in enumerate(times) if t < hole) + 1
         behind = next(i for i, t in enumerate(times) if t > hole) + 1
-        yield Missing(max(before, behind) if reordered else before, hole, False)
+        yield Missing(max(before, behind) if reordered else before, hole)
 
 
 def packets_after_gaps(slices: Slices) -> list[int]:

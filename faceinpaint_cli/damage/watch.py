@@ -41,6 +41,8 @@ in which the network sees damage all but 15 %.)"""
 STEPS_TIMES, MORE_STEPS = 2.0, 2.0
 """A keyframe is looked at again where its steps between blocks are so many times those of the next one, and so much
 more: in five that were hit they are 5.9 to 15.1 against 1.0, in whole ones at most twice."""
+PAUSE = 1.5
+"""Steps in time, from which on a picture comes late after the one before."""
 REACH = 8
 """Pictures after the first damaged one of which one may have been hit instead."""
 
@@ -74,7 +76,7 @@ class Watch:
             self._follow(frame)
         elif self._quiet:  # what follows is damaged as well, up to the next keyframe, which then looks changed
             self._quiet = not frame.key_frame
-        elif sudden and len(self._last) == 2:
+        elif sudden and len(self._last) == 2 and not self._paused(frame):
             self._looked += 1
             self._clean = [planes_of(last) for last, _ in reversed(self._last)]
             if self._is_unexplained(frame) and self._looks_damaged(planes_of(frame), self._clean):
@@ -88,6 +90,11 @@ class Watch:
             if key is not None and key[0] not in self.hit and self._was_hit(key, self._key):
                 self.hit.insert(0, key[0])  # the last one may still be found to be another
         self._last.append((frame, thin))
+
+    def _paused(self, frame: av.VideoFrame) -> bool:
+        """Whether it is shown late after the picture before it: at a variable rate more has moved then."""
+        times = [*(last.pts for last, _ in self._last), frame.pts]
+        return (times[2] - times[1]) > PAUSE * (times[1] - times[0])
 
     def _follow(self, frame: av.VideoFrame) -> None:
         """See a picture shown soon after one that looks damaged."""

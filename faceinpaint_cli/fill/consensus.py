@@ -14,8 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from faceinpaint_cli.fill.motion import KNOWN_AT_LEAST, Candidates, Lost, composed, plane_mask
-from faceinpaint_cli.media.optical_flow import Planes, eight_bit, peak
+from faceinpaint_cli.fill.motion import KNOWN_AT_LEAST, Candidates, Lost, Stretch, composed, on_the_way, plane_mask
+from faceinpaint_cli.media.optical_flow import Planes, eight_bit, peak, remainder
 
 WORSE, APART = 2.0, 0.5
 """A guess is dropped where it is so many times, and so many grey levels, farther from the intact part than the best."""
@@ -28,6 +28,12 @@ guess, and with it the whole was 0.4 dB better."""
 CUT, UNLIKE = 8.0, 0.5
 """Grey levels between the intact part and its own motion from the neighbour, and share of the intact part's variance
 that this leaves, from which on it is a cut: nothing can be carried over, and the decoder's concealment stays."""
+SCENES_APART = 16.0
+"""Grey levels that remain between two pictures after the best motion, from which on they show different scenes."""
+TRUSTED = 8.0
+"""So many pictures into a stretch of which no packet tells, what its ends tell counts as much as the motion before it.
+(PSNR over all hit pictures of 8 clips, 16 losses each: of 0.5 s led on alone 26.4 dB, from the ends alone 27.5, mixed
+28.3; of 1 s 22.9, 25.9 and 26.7; of 0.2 s 30.8, 29.3 and 30.7. With 6 and 12 instead of 8 it is the same.)"""
 LIT, LESS, SEEN = 2.0, 0.5, 0.2
 """The light has changed where so many grey levels remain between the intact part and its own motion, and one gain and
 offset takes them down to that share; judged where at least so much of the picture is intact, for in a narrow strip
@@ -37,6 +43,11 @@ motion passes for light."""
 def fill_lost(picture: Lost, guesses: Candidates) -> tuple[Planes, str]:
     """The picture with its lost pixels filled, and a word for how: "between" clean pictures, "onward" from an earlier
     one, or as the one guess that there is."""
+    filled, how = _agreed(picture, guesses)
+    return (_led(filled, picture.stretch, picture.time) if picture.stretch and how == "onward" else filled), how
+
+
+def _agreed(picture: Lost, guesses: Candidates) -> tuple[Planes, str]:
     guesses = _relit(picture, guesses)
     chosen, how = choose(picture, guesses)
     pictures = dict(zip(guesses.names, guesses.pictures, strict=True))
@@ -44,6 +55,24 @@ def fill_lost(picture: Lost, guesses: Candidates) -> tuple[Planes, str]:
     if "corrected" in chosen:
         filled = tuple(_mixed(m, c) for m, c in zip(filled, pictures["corrected"], strict=True))
     return composed(picture.decoded, filled, picture.lost), how
+
+
+def _led(onward: Planes, stretch: Stretch, time: int) -> Planes:
+    """A picture of a long stretch that was led on from those before it, mixed with what the clean ones at both ends
+    tell of it; it rests where there is none at its end, or one of another scene."""
+    start, end = stretch.start, stretch.end
+    if end is None or other_scene(start.planes, end.planes):
+        straight = start.planes
+    else:
+        straight = next(on_the_way(start, end, [time]))
+    share = stretch.place / (stretch.place + TRUSTED)
+    return tuple(np.rint((1 - share) * x.astype(np.float32) + share * y).astype(x.dtype)
+                 for x, y in zip(onward, straight, strict=True))
+
+
+def other_scene(a: Planes, b: Planes) -> bool:
+    """Whether there is a cut between two pictures."""
+    return float(remainder(eight_bit(b[0]), eight_bit(a[0])).mean()) > SCENES_APART
 
 
 def choose(picture: Lost, guesses: Candidates) -> tuple[list[str], str]:

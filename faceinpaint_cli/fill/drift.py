@@ -122,7 +122,7 @@ class Drift:
     def _unsure(self, guessed: Guessed) -> np.ndarray:
         """By how much a guessed motion may be wrong, HW float32 in square pixels."""
         height, width = guessed.lost.shape
-        here, anchor = self._times.index(guessed.time), bisect_left(self._times, guessed.anchor)
+        here, anchor = (bisect_left(self._times, time) for time in (guessed.time, guessed.anchor))
         steps = [self._steps[n] for n in (anchor - 1, here) if 0 <= n < len(self._steps)]
         if not steps:
             return np.full((height, width), SURE, np.float32)

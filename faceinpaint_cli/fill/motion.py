@@ -8,7 +8,7 @@ HW2 float32, in pixels: `field[y, x]` points from a pixel of the lost picture to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -38,6 +38,16 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Pictures in a row of which no packet tells, between the clean ones at `start` and `end` (None where none is
+    known); `place` is the number of the picture in question among them, from 1 on."""
+
+    start: Neighbour
+    end: Neighbour | None
+    place: int
+
+
+@dataclass(frozen=True)
 class Lost:
     """A damaged picture and what is known around it.
 
@@ -45,7 +55,7 @@ class Lost:
     its own; `before`: clean or repaired earlier pictures, nearest first; `behind`: clean later pictures that
     were decoded before it, nearest first; `after`: pictures decoded after it, that refer to it or to pictures
     that do, in order of display (their pixels are not to be trusted, their motion is); `between`: such pictures that
-    are shown before it.
+    are shown before it; `stretch`: what it is part of, if that is long.
     """
 
     time: int
@@ -55,6 +65,7 @@ class Lost:
     behind: Sequence[Neighbour]
     after: Sequence[Neighbour]
     between: Sequence[Neighbour] = ()
+    stretch: Stretch | None = None
 
     @cached_property
     def known(self) -> np.ndarray:
@@ -152,10 +163,10 @@ def _between(picture: Lost) -> dict[str, Planes]:
     return {"both": both, "earlier": from_a, "later": from_c, "still": a.planes, "still later": c.planes}
 
 
-def on_the_way(a: Neighbour, c: Neighbour, times: Sequence[int]) -> list[Planes]:
+def on_the_way(a: Neighbour, c: Neighbour, times: Sequence[int]) -> Iterator[Planes]:
     """The pictures at `times` between two clean ones, on a straight line."""
     ways = _both_ways(a, c)
-    return [_on_the_way(a, c, ways, time)[2] for time in times]
+    return (_on_the_way(a, c, ways, time)[2] for time in times)
 
 
 def _both_ways(a: Neighbour, c: Neighbour) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -79,24 +79,3 @@ class Substituter:
 
     def _free_set(self) -> int:
         return next(n for n in range(255, -1, -1) if n not in self.sets.pps)
-
-
-def implied_heading(
-    before: Heading, after: Heading | None, order_step: int, reference: bool | None = None
-) -> Heading:
-    """The header of a lost picture that follows `before` in decoding order, as its neighbours imply it.
-
-    `order_step`: distance of its picture order count from that of `before`. `reference` says whether later
-    pictures refer to it; None: as the frame_num of `after` tells. It carries no marking commands, so references
-    leave the decoder's buffer in their order (sliding window).
-    """
-    sps, last = before.sps, before.header
-    modulus = 1 << sps.frame_num_bits
-    frame_num = (last.frame_num + last.is_reference) % modulus
-    if reference is None:
-        reference = after is None or after.header.idr or after.header.frame_num != frame_num
-    header = replace(
-        last, idr=False, ref_idc=2 if reference else 0, first_mb=0, type="P", frame_num=frame_num,
-        poc=(last.poc + order_step) % (1 << sps.poc_bits) if sps.poc_type == 0 else 0,
-        marking=(("flag", 0),) if reference else ())
-    return Heading(header, sps, before.pps)

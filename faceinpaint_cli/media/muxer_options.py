@@ -7,7 +7,7 @@ from math import lcm
 import av
 
 from faceinpaint_cli.media.mov_boxes import index_comes_first
-from faceinpaint_cli.media.ts_programs import Program, programs
+from faceinpaint_cli.media.ts_programs import Program, has_times_of_arrival, programs
 from faceinpaint_cli.media.video_index import VideoIndex
 
 LEAST_PID = 0x20
@@ -19,6 +19,11 @@ PROGRAM_STREAMS = frozenset(("mpeg", "vob", "svcd", "dvd", "vcd"))
 def programs_of(source: VideoIndex, format_name: str) -> list[Program]:
     """Those of a transport stream that is written as one."""
     return programs(source.path) if source.format == format_name == "mpegts" else []
+
+
+def in_blu_rays_packets(source: VideoIndex, format_name: str) -> bool:
+    """Whether a transport stream is written as its source is: in packets with times of arrival."""
+    return source.format == format_name == "mpegts" and has_times_of_arrival(source.path)
 
 
 def muxer_options(source: VideoIndex, incoming: av.container.InputContainer, format_name: str) -> dict[str, str]:
@@ -38,6 +43,7 @@ def muxer_options(source: VideoIndex, incoming: av.container.InputContainer, for
             options["movflags"] = "+".join(flags)
     elif format_name == "mpegts":
         options["mpegts_copyts"] = "1"
+        options["mpegts_m2ts_mode"] = str(int(in_blu_rays_packets(source, format_name)))
         found = programs_of(source, format_name)
         if len(found) == 1:
             options |= {"mpegts_service_id": str(found[0].number),

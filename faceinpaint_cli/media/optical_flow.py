@@ -14,7 +14,7 @@ import numpy as np
 Planes = tuple[np.ndarray, ...]
 """Y, U, V (HW uint8 or uint16) of one picture, whole coded size."""
 ANOTHER_SCENE = 8.0
-"""Mean grey levels that remain between two pictures after the best motion, from which on they are of two scenes."""
+"""Mean grey levels that remain between two pictures after the best motion, from which on neither tells of the other."""
 
 
 def eight_bit(luma: np.ndarray) -> np.ndarray:

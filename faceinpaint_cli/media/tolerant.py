@@ -9,6 +9,7 @@ import numpy as np
 from av.codec.context import Flags, Flags2
 
 from faceinpaint_cli.media.hevc_sps import unordered_extradata
+from faceinpaint_cli.media.vp9_headers import pictures
 
 AV1_THREADS = 2
 """Of dav1d, which has threads of its own: with one it goes on from pictures that failed, and what it shows is worse
@@ -72,14 +73,30 @@ def decode(
 def decode_one(
     context: av.VideoCodecContext, packet: av.Packet | None
 ) -> tuple[list[av.VideoFrame], Exception | None]:
+    """The frames that come out for a packet, or at the end (None), and what went wrong."""
     if packet is None and not context.is_open:  # it would wait for ever
         return [], None
-    try:
-        return list(context.decode(packet)), None
-    except EOFError:
-        return [], None
-    except (av.FFmpegError, ValueError) as error:
-        return [], error
+    frames: list[av.VideoFrame] = []
+    failure: Exception | None = None
+    for part in [packet] if packet is None or context.name != "vp9" else _apart(packet):
+        try:
+            frames += context.decode(part)
+        except EOFError:
+            pass
+        except (av.FFmpegError, ValueError) as error:
+            failure = failure or error
+    return frames, failure
+
+
+def _apart(packet: av.Packet) -> list[av.Packet]:
+    """Each picture of a VP9 packet as one of its own: where one of several fails, the library keeps the others back,
+    and takes no further packet."""
+    if not packet.size:
+        return [packet]
+    parts = [av.Packet(part) for part in pictures(bytes(packet))]
+    for part in parts:
+        part.pts, part.dts, part.time_base = packet.pts, packet.dts, packet.time_base
+    return parts if len(parts) > 1 else [packet]
 
 
 def vectors_of(frame: av.VideoFrame) -> np.ndarray | None:

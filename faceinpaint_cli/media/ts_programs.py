@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKET, SYNC = 188, 0x47
+PACKET, TIMED_PACKET, CHECKED_PACKET, SYNC = 188, 192, 204, 0x47
+"""Bytes of a packet: alone, behind four of its time of arrival (Blu-ray, AVCHD), before sixteen that correct it."""
 PAT_PID, SDT_PID = 0x0000, 0x0011
 SERVICE_DESCRIPTOR = 0x48
 IN_STEP = 5
@@ -46,6 +47,19 @@ def programs(path: Path) -> list[Program]:
     return found
 
 
+def packing(data: bytes) -> tuple[int, int]:
+    """(bytes from one packet to the next, where the first begins)."""
+    strides = ((step, start) for step in (PACKET, TIMED_PACKET, CHECKED_PACKET) for start in range(step))
+    in_step = bytes([SYNC]) * IN_STEP
+    return next(((n, a) for n, a in strides if data[a : a + n * IN_STEP : n] == in_step), (PACKET, 0))
+
+
+def has_times_of_arrival(path: Path) -> bool:
+    """Whether the packets of a transport stream stand behind times of arrival, as in Blu-ray and AVCHD."""
+    with path.open("rb") as file:
+        return packing(file.read(2 * IN_STEP * CHECKED_PACKET))[0] == TIMED_PACKET
+
+
 def _names(table: bytes) -> dict[int, tuple[str, str]]:
     """(provider, name) by the number of the program."""
     names, at = {}, 11
@@ -72,9 +86,7 @@ def _text(data: bytes) -> str:
 
 def _sections(data: bytes, pid: int, table: int) -> Iterator[bytes]:
     """Whole tables on this PID that fit into one packet, without their checksum."""
-    strides = ((step, start) for step in (PACKET, PACKET + 4) for start in range(step))  # the longer in Blu-ray
-    in_step = bytes([SYNC]) * IN_STEP
-    step, start = next(((n, a) for n, a in strides if data[a : a + n * IN_STEP : n] == in_step), (PACKET, 0))
+    step, start = packing(data)
     for at in range(start, len(data) - PACKET, step):
         packet = data[at : at + PACKET]
         if packet[0] != SYNC or _short(packet, 1) & 0x5FFF != 0x4000 | pid:

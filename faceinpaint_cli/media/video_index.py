@@ -19,6 +19,7 @@ import numpy as np
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import h264_nal
 from faceinpaint_cli.media.fields import BY_STREAM, PROGRESSIVE, FieldReader
+from faceinpaint_cli.media.untimed import timed
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ def index_video(path: Path) -> VideoIndex:
         pts, dts, durations = array("q"), array("q"), array("q")
         starts, discarded = array("b"), array("b")
         try:
-            for packet in container.demux(stream):
+            for packet in timed(container.demux(stream), container):
                 if not packet.size:
                     continue
                 pts.append(NO_TIME if packet.pts is None else packet.pts)

@@ -12,6 +12,7 @@ import numpy as np
 
 from faceinpaint_cli.errors import InputError
 from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.untimed import timed
 from faceinpaint_cli.media.video_index import Group, VideoIndex, nth_video, open_video
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def numbered(source: VideoIndex, frames: Iterable[av.VideoFrame], first: int) ->
 def read_packets(container: av.container.InputContainer, *streams: av.stream.Stream) -> Iterator[av.Packet]:
     """The packets of these streams, up to the end or to where the file breaks off."""
     try:
-        for packet in container.demux(*streams):
+        for packet in timed(container.demux(*streams), container):
             if packet.size:
                 yield packet
     except av.FFmpegError as error:

@@ -23,7 +23,7 @@ from faceinpaint_cli.media.encoders import Encoder
 from faceinpaint_cli.media.fields import PROGRESSIVE
 from faceinpaint_cli.media.matroska_aspect import MARK, write_aspect
 from faceinpaint_cli.media.mov_boxes import sample_kinds
-from faceinpaint_cli.media.muxer_options import MOV_FAMILY, muxer_options, programs_of
+from faceinpaint_cli.media.muxer_options import MOV_FAMILY, in_blu_rays_packets, muxer_options, programs_of
 from faceinpaint_cli.media.segments import SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
 from faceinpaint_cli.media.video_index import (
@@ -46,6 +46,10 @@ OFF_THE_RATE = 0.1
 """Frames by which a time may be away from those of the constant rate: where times are rounded they are."""
 EQUAL_TIMES = 0x20000  # AVFMT_TS_NONSTRICT: two packets of a stream may be decoded at the same time
 GLOBAL_HEADER = 0x40  # AVFMT_GLOBALHEADER: parameter sets stand in the header of the file, not in the packets
+BLU_RAY_MAP = 0x100
+"""Where the muxer puts the map of a program in packets with times of arrival: no other stream can have that number."""
+ADTS = 0xFFF0
+"""The first bits of a packet of AAC in a stream that has no header for all of them (ISO/IEC 13818-7, 6.2)."""
 MATROSKA = frozenset(("matroska", "webm"))
 
 
@@ -56,7 +60,7 @@ class Written:
     `tags` are those of the video that are not the source's. `fields` is the field order (of `media.fields`) of frames
     that were encoded and are not progressive, `marked` that in which progressive ones are written if not as such, and
     `loses_fields` says that what is written cannot say it. `moved` counts, by stream, packets of other streams whose
-    times went back, which no muxer takes."""
+    times went back, which no muxer takes, and `refused` those that are not in the output."""
 
     frames: list[int] = field(default_factory=list)
     copied: list[int] = field(default_factory=list)
@@ -66,6 +70,7 @@ class Written:
     marked: str = PROGRESSIVE
     loses_fields: bool = False
     moved: Counter[int] = field(default_factory=Counter)
+    refused: Counter[int] = field(default_factory=Counter)
 
 
 def container_format(path: Path) -> str:
@@ -133,6 +138,7 @@ class _Assembly:
         self.video_in = nth_video(incoming, source.stream)
         self.kinds = sample_kinds(source.path) if "mov" in source.format else {}
         self.programs = programs_of(source, out.format.name)
+        self.blu_ray = in_blu_rays_packets(source, out.format.name)
         self.has_alpha = keeps_alpha_apart(self.video_in)
         self.keeps_alpha = self.has_alpha and out.format.name in MATROSKA and (
             plan is None or encoder is None or encoder.codec == source.codec)
@@ -155,13 +161,18 @@ class _Assembly:
             target = outputs[packet.stream_index]
             if packet.stream_index == self.source.stream:
                 self._mux(feed(packet), target)
-            else:
+            elif self._is_taken(packet):
                 self._keep_order(packet, target)
                 self._mux((packet,), target)
+            else:
+                self.written.refused[packet.stream_index] += 1
         self._mux(feed(None), outputs[self.source.stream])
         for number, count in self.written.moved.items():
             log.warning("%s: the times of stream %d go back; %d of its packets come later than they say",
                         self.source.path, number, count)
+        for number, count in self.written.refused.items():
+            log.warning("%s: %d packets of stream %d are no sound any more and are left out", self.source.path, count,
+                        number)
         self.written.frames = video_packets.written_frames(self.source, self.plan, self.store)
         if self.encoder is not None and self.store is not None:
             self.written.fields = {number: order for facts in self.store.facts.values()
@@ -176,6 +187,14 @@ class _Assembly:
             packet.stream = stream
             self.out.mux(packet)
 
+    def _is_taken(self, packet: av.Packet) -> bool:
+        """Whether muxers take a packet of another stream. (They end all work at AAC of a transport stream without its
+        header, which is what is left where data were lost.)"""
+        context = packet.stream.codec_context
+        if context is None or context.name != "aac" or self.source.format != "mpegts" or context.extradata:
+            return True
+        return packet.size >= 2 and int.from_bytes(bytes(memoryview(packet)[:2]), "big") & ADTS == ADTS
+
     def _keep_order(self, packet: av.Packet, target: av.stream.Stream) -> None:
         """Move a packet behind the one before it where its time goes back, as in streams of which data were lost or
         came twice."""
@@ -183,9 +202,9 @@ class _Assembly:
             return
         number, last = packet.stream_index, self._last.get(packet.stream_index)
         step = 0
-        if not self.takes_equal_times and target.type == "audio":
+        if not self.takes_equal_times and target.type in ("audio", "video"):
             step = max(1, ceil((target.time_base or packet.time_base) / packet.time_base))
-        if last is not None and packet.dts < last:
+        if last is not None and packet.dts < last + step:
             self.written.moved[number] += 1
             packet.dts = last + step
             packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
@@ -315,7 +334,7 @@ class _Assembly:
         target.metadata.update({k: v for k, v in source.metadata.items()
                                 if k.lower() not in OF_THE_CONTAINER and not k.upper().startswith(STATISTICS)})
         target.disposition = source.disposition
-        if self.programs:
+        if self.programs and not (source.id == BLU_RAY_MAP and self.blu_ray):
             target.id = source.id
 
 

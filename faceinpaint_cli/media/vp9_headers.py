@@ -25,13 +25,13 @@ class Heading:
 
 def headings(packet: bytes) -> list[Heading]:
     """The pictures of a packet, in decoding order. Raises ValueError where a header cannot be read."""
-    return [_heading(part) for part in _pictures(packet)]
-
-
-def _pictures(packet: bytes) -> list[bytes]:
-    """The packet, or the pictures that its superframe index names."""
     if not packet:
         raise ValueError("an empty packet")
+    return [_heading(part) for part in pictures(packet)]
+
+
+def pictures(packet: bytes) -> list[bytes]:
+    """The packet, which is not empty, or the pictures that its superframe index names."""
     marker = packet[-1]
     count, width = (marker & 7) + 1, (marker >> 3 & 3) + 1
     size = 2 + width * count

@@ -22,6 +22,7 @@ import numpy as np
 
 from faceinpaint_cli.damage.evidence import Diagnosis
 from faceinpaint_cli.media.h264_substitute import Substituter
+from faceinpaint_cli.media.untimed import timed
 from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.pipeline.inloop_decoder import Coded
 from faceinpaint_cli.pipeline.inloop_group import Fill, Group, Mended, fill_by_consensus
@@ -96,7 +97,7 @@ class InLoop:
         pictures = self.diagnosis.pictures
         onsets = {o.packet: o for g in self.diagnosis.groups for o in g.onsets}
         missing = [m for g in self.diagnosis.groups for m in g.missing]
-        packets = (p for p in container.demux(self._stream) if p.size)
+        packets = (p for p in timed(container.demux(self._stream), container) if p.size)
         for first, last in pairwise(group_edges([(p.starts, p.pts or 0) for p in pictures])):
             damaged = any(first <= n < last for n in onsets) or any(first < m.before <= last for m in missing)
             group: list[Coded] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 import av
 import numpy as np
@@ -140,13 +141,13 @@ class GroupDecoder:
             self._tail.sort(key=lambda n: -n.time)
         return self._tail
 
+    @cached_property
     def next_key(self) -> list[Neighbour]:
-        """The picture that starts the next group: all there is for the first picture of a file."""
-        if not self.following or self.following[0].hit:
+        """The picture that starts the next group, if it is whole: all there is for the first picture of a file."""
+        if self.key is None:
             return []
         context = tolerant.open_decoder(self._stream, threads=False, whole=True)
-        packet = self.following[0].packet(self._time_base)
-        frames = [*self._frames(context, packet), *self._frames(context, None)]
+        frames = [*self._frames(context, self.key.packet(self._time_base)), *self._frames(context, None)]
         return [Neighbour(f.pts, planes_of(f)) for f in frames[:1]]
 
     @property

@@ -6,10 +6,10 @@ import logging
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import av
 import numpy as np
@@ -18,14 +18,17 @@ from faceinpaint_cli.damage.decoder_log import Messages
 from faceinpaint_cli.damage.evidence import Onset
 from faceinpaint_cli.fill.consensus import fill_lost
 from faceinpaint_cli.fill.drift import Drift, Guessed
-from faceinpaint_cli.fill.motion import Lost, candidates, composed
-from faceinpaint_cli.media.h264_headers import SliceHeader
-from faceinpaint_cli.media.h264_substitute import Heading, Substituter, implied_heading
+from faceinpaint_cli.fill.motion import Lost, Neighbour, Stretch, candidates, composed
+from faceinpaint_cli.media.h264_implied import Placed, course_of, first_heading, implied_headings
+from faceinpaint_cli.media.h264_substitute import Heading, Substituter
 from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow, left_over, warp
 from faceinpaint_cli.pipeline.course import STEPS, Course, keyframe_tells
 from faceinpaint_cli.pipeline.inloop_decoder import Coded, GroupDecoder, Seen
 
 log = logging.getLogger(__name__)
+
+LONG_STRETCH = 3
+"""Pictures in a row without packets, from which on the motion before them does not tell all of them."""
 
 Fill = Callable[[Lost], "tuple[Planes, str]"]
 
@@ -85,6 +88,8 @@ class Group:
         self._stream, self._substituter, self._fill, self._coded = stream, substituter, fill, coded
         self._decoder = GroupDecoder(stream, coded, previous, following)
         self._path = stream.container.name
+        self._starts: dict[int, Neighbour] = {}
+        """The last picture before each long stretch without packets, by its first place."""
         self._guessed: list[_Filled] = []
         self._mended: list[Mended] = []
 
@@ -139,8 +144,11 @@ class Group:
             seen = (now.seen.shown, self._decoder.look(place).shown)
             times = [t for t in sorted(seen[0].keys() & seen[1].keys()) if t <= end]
             # from the picture before on: flat grey that is carried on does not jump, but it is one jump from what was
-            start = max(0, bisect_left(times, self._coded[place].pts) - 1)
+            first = bisect_left(times, self._coded[place].pts)
+            start = max(0, first - 1)
             lumas = [{t: eight_bit(s[t].planes[0]) for t in times[start : start + STEPS + 2]} for s in seen]
+            tail = self._decoder.tail()[:1] if first == 0 else []  # in the group before
+            lumas = [{**{n.time: eight_bit(n.planes[0]) for n in tail}, **near} for near in lumas]
         concealed, mended = Course(now.misfit, lumas[0]), Course(filled.misfit, lumas[1])
         return mended.is_worse_than(concealed)
 
@@ -191,38 +199,62 @@ class Group:
         after = [n for t, n in sorted(shown.items()) if t > coded.pts and t not in earlier]
         between = [n for t, n in sorted(shown.items()) if t < coded.pts and t not in earlier]
         if not before and not behind:
-            behind = self._decoder.next_key()
+            behind = self._decoder.next_key
         lost = np.ones((heading.sps.mb_height * 16, heading.sps.mb_width * 16), bool)
         if decoded is not None and coded.onset is not None:
             lost = np.kron(lost_macroblocks(heading, coded.onset, said), np.ones((16, 16), bool))
         before, behind, after, between = (
             [n for n in near if n.planes[0].shape == lost.shape] for near in (before, behind, after, between))
         planes = decoded.planes if decoded and decoded.planes[0].shape == lost.shape else None
-        return Lost(coded.pts, planes, lost, before, behind, after, between)
+        stretch = self._stretch(place, before) if planes is None else None
+        return Lost(coded.pts, planes, lost, before, behind, after, between, stretch)
+
+    def _stretch(self, place: int, before: Sequence[Neighbour]) -> Stretch | None:
+        """The stretch of pictures without packets that the one at `place` is in; None where it is short. `before` are
+        the pictures shown before it, nearest first."""
+        first = last = place
+        while first and self._coded[first - 1].number is None:
+            first -= 1
+        while last + 1 < len(self._coded) and self._coded[last + 1].number is None:
+            last += 1
+        if last - first + 1 < LONG_STRETCH or not before:
+            return None
+        start = self._starts.setdefault(first, before[0])
+        key = self._decoder.next_key
+        end = key[0] if key and key[0].planes[0].shape == start.planes[0].shape else None
+        inside = sorted(c.pts for c in self._coded[first : last + 1])
+        return Stretch(start, end, bisect_left(inside, self._coded[place].pts) + 1)
 
     def _imply_headings(self) -> None:
         """Give each hit packet without a readable header the one that its neighbours imply."""
-        known = [(c.pts, c.heading) for c in self._coded if c.heading is not None]
+        known = [c.heading for c in self._coded if c.heading is not None]
         if not known:
             return
-        for place, coded in enumerate(self._coded):
-            if not coded.hit or coded.heading is not None:
+        placed = [Placed(c.pts, c.heading.header if c.heading else None) for c in self._coded]
+        rate, usual = _order_rate(self._coded), sum(h.header.is_reference for h in known) / len(known)
+        for unread, run in groupby(range(len(placed)), lambda i: placed[i].header is None):
+            start, stop = (places := list(run))[0], places[-1] + 1
+            if not unread:
                 continue
-            before = next((c for c in reversed(self._coded[:place]) if c.heading is not None), None)
-            after = next((c for c in self._coded[place + 1 :] if c.heading is not None), None)
-            if before is None or before.heading is None:
-                coded.heading = _first_heading(known[0][1])
-                continue
-            step = round((coded.pts - before.pts) * _order_rate(self._coded))
-            coded.heading = implied_heading(before.heading, after.heading if after else None, step)
-
-
-def _first_heading(template: Heading) -> Heading:
-    """Header of an instantaneous refresh at the start of a group, made from a later picture's."""
-    header: SliceHeader = replace(template.header, idr=True, ref_idc=3, first_mb=0, type="I", frame_num=0, poc=0,
-                                  poc_deltas=tuple(0 for _ in template.header.poc_deltas),
-                                  marking=(("flag", 0), ("flag", 0)))
-    return replace(template, header=header, starts=(0,))
+            lost, after = self._coded[start:stop], self._coded[stop] if stop < len(placed) else None
+            if start == 0:
+                lost[0].heading = first_heading(known[0])
+                start, lost = 1, lost[1:]
+            before = self._coded[start - 1]
+            assert before.heading is not None
+            references: float | list[bool] = usual
+            if after is not None and all(c.number is None for c in lost):
+                course = course_of(placed, placed[start - 1], placed[stop], sorted(c.pts for c in lost),
+                                   1 << before.heading.sps.frame_num_bits)
+                if course is not None:
+                    references = [reference for _, reference in course]
+                    for coded, (time, _) in zip(lost, course, strict=True):
+                        coded.pts = time
+            steps = [round((c.pts - before.pts) * rate) for c in lost]
+            end = round((after.pts - before.pts) * rate) if after is not None else 0
+            headings = implied_headings(before.heading, after.heading if after else None, steps, end, references)
+            for coded, heading in zip(lost, headings, strict=True):
+                coded.heading = heading if coded.hit else None
 
 
 def _order_rate(group: Sequence[Coded]) -> Fraction:

@@ -7,12 +7,15 @@ those references. How much of it is intact is seen when more data are given than
 
 One group at a time, decoded several times over: each fill has to prove itself on the pictures that follow, best of all
 on the last one, which the next keyframe tells.
+
+Where a packet is missing, or its header is, so are the probabilities that it set, and what follows is mostly read
+wrong: if the next keyframe shows that, it is left out up to there.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,12 +32,17 @@ from faceinpaint_cli.media.planes import copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.vp9_headers import Heading, headings
 from faceinpaint_cli.pipeline.course import STEPS, jumps, keyframe_tells
 from faceinpaint_cli.pipeline.inloop_group import Fill, Mended, fill_by_consensus
-from faceinpaint_cli.pipeline.inplace import Numbered, Problem
+from faceinpaint_cli.pipeline.inplace import Problem
+from faceinpaint_cli.pipeline.stand_ins import Numbered
 
 SUPERBLOCK = 64
 """Side of VP9's largest blocks in pixels."""
 PADDING = 1 << 16
 """Bytes, all zero, that are more than any picture reads past its end: zeros code the likeliest blocks."""
+ASTRAY = 2.0
+"""What follows a missing packet is read wrong where the group's last picture is so many times as far from the next
+keyframe as the picture before the missing one is. (Of 50 groups of which 41 were better left out this finds 36, and in
+none of the other nine more than a decibel is lost.)"""
 WORTH = 0.95
 """A fill has to lower the difference that it is judged by to this."""
 
@@ -65,25 +73,31 @@ class InReferences:
     def __init__(self, diagnosis: Diagnosis, stream: av.VideoStream, fill: Fill | None = None) -> None:
         self._stream, self._fill = stream, fill or fill_by_consensus
         self._hit = {onset.packet for group in diagnosis.groups for onset in group.onsets}
+        self._missing = {missing.before for group in diagnosis.groups for missing in group.missing}
         self.mended: list[Mended] = []
 
     def frames(self, packets: Iterable[av.Packet], first: int, context: Sequence[av.Packet],
                problem: Problem) -> Iterator[av.VideoFrame]:
         """The frames of a run of packets that begins with number `first`, at a keyframe, in order of display.
 
-        A picture that fails is what it was filled with, or the one before it. `context` are the packets of the group
-        before. Errors go to `problem`, with the packet's place in the run.
+        A picture that fails is what it was filled with, or the one before it; those that are read wrong are left out.
+        `context` are the packets of the group before. Errors go to `problem`, with the packet's place in the run.
         """
         decoder, references = self._open(), References()
         for packet in context:
             references.follow(packet, tolerant.decode_one(decoder, packet)[0])
         for group, key in _groups(packets, first):
-            fills = self._fills(group, key)
-            for number, packet in group:
+            lost = self._goes_astray(group, key)
+            fills = {} if lost is not None else self._fills(group, key)
+            due = Counter(packet.pts for _, packet in group)
+            for number, packet in group[:lost]:
                 shown, error = tolerant.decode_one(decoder, packet)
                 if error is not None:
                     problem(number - first, error)
-                yield from references.follow(packet, shown, fills.get(number))
+                for frame in references.follow(packet, shown, fills.get(number)):
+                    if due[frame.pts]:  # else it comes late, and the one before stands there already
+                        due[frame.pts] -= 1
+                        yield frame
 
     def _open(self) -> av.VideoCodecContext:
         return tolerant.open_decoder(self._stream, threads=False)
@@ -115,6 +129,28 @@ class InReferences:
                 assert self._stream.time_base is not None
                 self.mended.append(Mended(picture.time * self._stream.time_base, how, float(picture.lost.mean())))
         return fills
+
+    def _goes_astray(self, group: Sequence[Numbered], key: av.Packet | None) -> int | None:
+        """The place in the group from which on its pictures are read wrong, because one is missing there; None where
+        they are not."""
+        lost = next((place for place, (number, packet) in enumerate(group) if place and (
+            number in self._missing or (number in self._hit and not _has_header(packet)))), None)
+        if lost is None:
+            return None
+        before = last = None
+        for number, frame in self._decoded(self._open(), group, {}):
+            last = frame
+            if number < group[lost][0]:
+                before = frame
+        truth = self._luma(key)
+        if before is None or last is None:
+            return None
+        if truth is None:
+            return lost if any(number in self._hit for number, _ in group[lost:]) else None
+        there, then = (eight_bit(planes_of(frame)[0]) for frame in (before, last))
+        if not there.shape == then.shape == truth.shape:
+            return None
+        return lost if remainder(truth, then).mean() > ASTRAY * remainder(truth, there).mean() else None
 
     def _decoded(self, decoder: av.VideoCodecContext, group: Iterable[Numbered],
                  fills: Fills) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -200,11 +236,18 @@ class References:
         return [copy_frame(self._latest)]
 
 
+def _has_header(packet: av.Packet) -> bool:
+    try:
+        return bool(headings(bytes(packet)))
+    except ValueError:
+        return False
+
+
 def _groups(packets: Iterable[av.Packet], first: int) -> Iterator[tuple[list[Numbered], av.Packet | None]]:
     """The packets from one keyframe to the next, numbered, each time with that next one."""
     group: list[Numbered] = []
     for number, packet in enumerate(packets, first):
-        if packet.is_keyframe and group:
+        if packet.is_keyframe and group and _has_header(packet):
             yield group, packet
             group = []
         group.append((number, packet))

@@ -28,12 +28,13 @@ from faceinpaint_cli.fill.motion import Lost, Neighbour
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.h264_nal import length_size
 from faceinpaint_cli.media.hevc_sps import crops_left_or_top, unordered_packet
-from faceinpaint_cli.media.optical_flow import Planes, eight_bit, flow, remainder
+from faceinpaint_cli.media.optical_flow import ANOTHER_SCENE, Planes, eight_bit, flow, remainder
 from faceinpaint_cli.media.planes import copy_frame, overwrite, planes_of
 from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.media.video_reader import read_packets, with_data
-from faceinpaint_cli.pipeline.course import STEPS, Course
+from faceinpaint_cli.pipeline.course import STEPS, WORTH, Course
 from faceinpaint_cli.pipeline.inloop_group import Fill, Mended, fill_by_consensus
+from faceinpaint_cli.pipeline.stand_ins import HevcStandIns, IntraStandIns, Numbered, StandIns
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,6 @@ REACH = 64
 JUDGED = 8
 """Fills of one group that are likened to the decoder's concealment: each time it is decoded twice, from its start."""
 
-Numbered = tuple[int, av.Packet]
 Problem = Callable[[int, Exception], None]
 
 
@@ -65,10 +65,18 @@ class InPlace:
         self._stream, self._fill = stream, fill or fill_by_consensus
         self._codec = diagnosis.codec
         self._prefix = length_size("hevc", stream.codec_context.extradata) if self._codec == "hevc" else 0
-        self._hit = {onset.packet: onset for group in diagnosis.groups for onset in group.onsets}
+        self._stand_ins: StandIns | None = None
+        if self._codec == "hevc":
+            self._stand_ins = HevcStandIns(diagnosis, stream)
+        elif self._codec not in SELF_CONTAINED:
+            self._stand_ins = IntraStandIns(diagnosis)
+        self._hit = {self._number(o.packet): o for group in diagnosis.groups for o in group.onsets}
+        if self._stand_ins:
+            self._hit.update(self._stand_ins.onsets())
         self._hit_times = {onset.pts for onset in self._hit.values()}
         self._path = Path(diagnosis.path)
-        self._starts = [group.first for group in diagnosis.groups if group.first not in self._hit]
+        starts = ((self._number(group.first), group.first) for group in diagnosis.groups)
+        self._starts = [(number, first) for number, first in starts if number not in self._hit]
         # What is hidden beyond the edge is referred to all the same, so it must be filled too.
         self._whole = self._codec == "hevc" and not crops_left_or_top(stream.codec_context.extradata)
         self._group: list[Numbered] = []  # from the last keyframe on
@@ -85,11 +93,11 @@ class InPlace:
         """
         decoder, scout = self._open(vectors=False), self._open(vectors=True)
         past: deque[tuple[int, av.VideoFrame]] = deque(maxlen=KEPT)
-        for packet in map(self._unordered, context):
+        for _, packet in self._numbered(context, first - len(context)):
             past.extend((f.pts, self._kept(f)) for f in tolerant.decode_one(decoder, packet)[0] if f.pts is not None)
             tolerant.decode_one(scout, packet)
         held: list[tuple[int, int, av.VideoFrame]] = []
-        for following, coming in self._with_coming(scout, packets, first):
+        for following, coming in self._with_coming(scout, self._numbered(packets, first)):
             number, packet = following[0]
             least = min((p.pts for _, p in following[1:] if p.pts is not None), default=np.iinfo(np.int64).max)
             if packet.is_keyframe:
@@ -97,7 +105,7 @@ class InPlace:
             self._group.append((number, packet))
             shown, error = tolerant.decode_one(decoder, packet)
             if error is not None:
-                problem(number - first, error)
+                problem(number - self._number(first), error)
             while shown:
                 kept = self._finished(shown.pop(0), past, coming, following)
                 if kept.pts is not None:
@@ -118,6 +126,18 @@ class InPlace:
             self._mend(frame, self._hit[number], past, coming, following)
         return self._kept(frame)
 
+    def _number(self, packet: int) -> int:
+        """The number of a packet of the file among those that are decoded."""
+        return self._stand_ins.number(packet) if self._stand_ins else packet
+
+    def _numbered(self, packets: Iterable[av.Packet], first: int) -> Iterator[Numbered]:
+        """The packets from number `first` of the file on, as they are decoded."""
+        put_in = self._stand_ins.put_in(packets, first) if self._stand_ins else enumerate(packets, first)
+        return ((number, self._unordered(packet)) for number, packet in put_in)
+
+    def _is_stand_in(self, number: int) -> bool:
+        return self._stand_ins is not None and number in self._stand_ins.made
+
     def _kept(self, frame: av.VideoFrame) -> av.VideoFrame:
         """The frame, to be held on to. HEVC's decoder gives a picture that it finds nothing for the memory of an
         earlier one: whatever is let go soon is near in time, as in a player, and what is held is not there for it."""
@@ -128,23 +148,32 @@ class InPlace:
         return copy_frame(frame, size) if self._whole and (frame.width, frame.height) != size else frame
 
     def _with_coming(
-        self, scout: av.VideoCodecContext, packets: Iterable[av.Packet], first: int
+        self, scout: av.VideoCodecContext, packets: Iterator[Numbered]
     ) -> Iterator[tuple[list[Numbered], dict[int, Neighbour]]]:
         """Each packet with those that follow it (the first of the list is the packet itself), and what a second decoder
         says of the pictures from a hit one on (by time)."""
         coming: dict[int, Neighbour] = {}
-        last_hit, seen = first - AHEAD - 1, first
-        for following in windows(enumerate(map(self._unordered, packets), first), REACH):
-            for number, packet in following[seen - following[0][0] : AHEAD + 1]:
+        latest: tuple[int, Planes] | None = None
+        last_hit = seen = -2 * AHEAD
+        for following in windows(packets, REACH):
+            for number, packet in following[: AHEAD + 1]:
+                if number <= seen:
+                    continue
                 if number in self._hit:
                     last_hit = number
                 frames, _ = tolerant.decode_one(scout, packet)
                 for frame in frames:
-                    if number - last_hit <= AHEAD and frame.pts is not None:
+                    if frame.pts is None:
+                        continue
+                    if latest is not None and frame.pts == packet.pts and self._is_stand_in(number):
+                        overwrite(frame, latest[1])  # then the motion of what refers to it is seen
+                    if self._stand_ins and (latest is None or latest[0] < frame.pts):
+                        latest = frame.pts, planes_of(frame)
+                    if number - last_hit <= AHEAD:
                         coming[frame.pts] = Neighbour(frame.pts, planes_of(frame), tolerant.vectors_of(frame))
-                seen = number + 1
+                seen = number
             yield following, coming
-            if seen - 1 - last_hit > 2 * AHEAD:
+            if seen - last_hit > 2 * AHEAD:
                 coming.clear()
 
     def _unordered(self, packet: av.Packet) -> av.Packet:
@@ -165,7 +194,7 @@ class InPlace:
 
     def _next_key(self, number: int) -> list[tuple[int, av.VideoFrame]]:
         """The first picture of the next group that begins with an intact one: all there is for the start of a file."""
-        start = next((first for first in self._starts if first > number), None)
+        start = next((first for place, first in self._starts if place > number), None)
         if start is None:
             return []
         with open_video(self._path) as container:
@@ -180,6 +209,7 @@ class InPlace:
         assert frame.pts is not None
         time = frame.pts
         own = planes_of(frame)
+        nothing = self._is_stand_in(following[0][0])
         near = {t: f for t, f in past if same_shape(f, frame)}  # of those that share a time one
         before = [Neighbour(t, planes_of(near[t])) for t in sorted(near, reverse=True) if t < time][:2]
         behind = [Neighbour(t, planes_of(near[t])) for t in sorted(near) if t > time][:2]
@@ -187,7 +217,7 @@ class InPlace:
         if not beside:
             log.warning("%s: nothing to fill the picture at %s from", self._path, self._seconds(time))
             return
-        lost = self._lost(own, onset, [n.planes for n in beside[:2]])
+        lost = np.ones(own[0].shape, bool) if nothing else self._lost(own, onset, [n.planes for n in beside[:2]])
         if not lost.any():
             return
         taken = {t for t, _ in past}
@@ -198,14 +228,39 @@ class InPlace:
             # Both damaged alike, and the one refers to the other: the flow between them is the motion itself.
             motion = flow(eight_bit(coming[time].planes[0]), eight_bit(after[0].planes[0]))
             after[0] = Neighbour(after[0].time, after[0].planes, None, -motion)
-        picture = Lost(time, own, lost, before, behind, after)
+        picture = Lost(time, None if nothing else own, lost, before, behind, after)
         planes, how = self._fill(picture)
-        if picture.concealed and self._codec not in SELF_CONTAINED and len(self._written) < JUDGED:
+        if nothing:
+            if len(self._written) < JUDGED:
+                planes, how = self._best(frame, following, (planes, how), before[:1])
+            self._written[following[0][0]] = planes
+        elif picture.concealed and self._codec not in SELF_CONTAINED and len(self._written) < JUDGED:
             if self._course(following, time, planes).is_worse_than(self._course(following, time, own)):
                 planes, how = own, "concealed"
             self._written[following[0][0]] = planes
         overwrite(frame, planes)
         self.mended.append(Mended(self._seconds(time), how, float(lost.mean())))
+
+    def _best(self, frame: av.VideoFrame, following: Sequence[Numbered], filled: tuple[Planes, str],
+              before: Sequence[Neighbour]) -> tuple[Planes, str]:
+        """What is put where nothing of a picture is left: as it was `filled`; the picture before it, where the group
+        does better with that, as decoders conceal it; or the next keyframe, where the group shows that it began that
+        one's scene, for what is before a cut tells nothing of what is after it."""
+        assert frame.pts is not None
+        course = self._course(following, frame.pts, filled[0])
+        for still in before:
+            other = self._course(following, frame.pts, still.planes)
+            if course.strays_from(other, frame.pts):
+                course, filled = other, (still.planes, "still")
+        if course.misfit > ANOTHER_SCENE:
+            for _, key in self._next_key(following[0][0]):
+                if same_shape(key, frame):
+                    begun = planes_of(key)
+                    other = self._course(following, frame.pts, begun)
+                    if (other.misfit < course.misfit / WORTH
+                            and other.jumps_after(frame.pts) < course.jumps_after(frame.pts)):
+                        return begun, "later"
+        return filled
 
     def _course(self, following: Sequence[Numbered], time: int, planes: Planes) -> Course:
         """How the group goes on if its picture at `time`, the first of `following`, is made to be `planes`."""

@@ -23,7 +23,6 @@ from faceinpaint_cli.media.audit import Findings, audit, require
 from faceinpaint_cli.media.broken_off import broken_off
 from faceinpaint_cli.media.encoders import Encoder, choose_encoder
 from faceinpaint_cli.media.fields import FieldMarker, FieldReader
-from faceinpaint_cli.media.matroska_gaps import copy_without_gaps, find_gaps
 from faceinpaint_cli.media.planes import ToRgb, alpha_of, conform
 from faceinpaint_cli.media.segments import EncodedPacket, SegmentFacts, SegmentStore
 from faceinpaint_cli.media.smart_render import RenderPlan, plan_render, smart_encoder
@@ -36,6 +35,7 @@ from faceinpaint_cli.media.video_writer import (
     write_video,
 )
 from faceinpaint_cli.pipeline.overlap import DECODER_PATIENCE, QUEUE, ahead
+from faceinpaint_cli.pipeline.readable import Readable, readable
 from faceinpaint_cli.pipeline.stages import Stages, spread
 from faceinpaint_cli.pipeline.video_masks import check_alpha, masked_frames
 from faceinpaint_cli.types import Job, JobResult
@@ -63,16 +63,19 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
     start = perf_counter()
     with ExitStack() as stack:
         mended: MendedFrames | None = None
-        path = stack.enter_context(without_gaps(job)) if config.looks_for_damage else job.input
-        diagnosis = diagnose(path) if config.looks_for_damage else None
+        given = stack.enter_context(readable(job)) if config.looks_for_damage else Readable(job.input)
+        path = given.path
+        diagnosis = diagnose(path, given.lacks) if config.looks_for_damage else None
         wrong: list[WrongBits] = []
         if diagnosis is not None and diagnosis.damaged:
             from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
             path, wrong = stack.enter_context(bits_set_right(job, path, diagnosis))
-            left = diagnose(path) if wrong else diagnosis
+            left = diagnose(path, given.lacks) if wrong else diagnosis
             if left.damaged:
                 mended = MendedFrames.of(index_video(path), left, stages)
+        elif not given.needed:  # times that begin anew stay as they are where nothing is repaired
+            path = job.input
         stack.enter_context(naming(job.input, path))
         source = index_video(path) if mended is None else mended.source
         notes = broken_off(job.input) if diagnosis is None else diagnosis.notes
@@ -117,21 +120,6 @@ def repair_video(job: Job, config: RunConfig, stages: Stages, progress: Progress
                 log.warning("no preview of %s: %s", job.output, describe(error))
     seconds = perf_counter() - start
     return replace(result, seconds=round(seconds, 4), fps=round(result.frames / seconds, 3), audit=found.to_dict())
-
-
-@contextmanager
-def without_gaps(job: Job) -> Iterator[Path]:
-    """A copy of the input, while it lasts, that a reader gets through to its end, where that is a Matroska file with
-    stretches that are none; else the input itself."""
-    gaps = find_gaps(job.input) if job.input.is_file() else None
-    if gaps is None:
-        yield job.input
-        return
-    log.warning("%s: %d stretches of it are destroyed, %d bytes in all; what stands behind them is read all the same",
-                job.input, len(gaps.stretches), sum(stop - start for start, stop in gaps.stretches))
-    with scratch_beside(job.output, job.input.suffix) as path:
-        copy_without_gaps(job.input, path, gaps)
-        yield path
 
 
 @contextmanager
