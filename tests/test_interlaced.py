@@ -18,6 +18,7 @@ from faceinpaint_cli.media.video_index import index_video
 from faceinpaint_cli.media.video_writer import Written
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.pipeline.video import repair_video
+from faceinpaint_cli.synthesis.bitstream import Corruption, corrupt
 from faceinpaint_cli.types import Job
 
 SIZE = (96, 96)
@@ -149,3 +150,16 @@ def test_the_audit_finds_another_order(other, tmp_path):
     found = audit(source, output, RenderPlan.full(source), written)
     name = {"B": "bottom field first", "P": "progressive"}[other]
     assert found.problems == [f"the field order of 1 frames changes (frame 5 is {name} instead of top field first)"]
+
+
+@pytest.mark.parametrize("order", ["T", "B"])
+def test_damaged_h264_is_mended_and_keeps_its_fields(order, tmp_path):
+    """Its pictures are put back as ones of pairs of macroblocks, as x264 and most others code them."""
+    clip, damaged = interlaced(tmp_path / "clip.mp4", "libx264", order * 24), tmp_path / "damaged.mp4"
+    corrupt(clip, damaged, Corruption("bscv", seed=3, fraction=0.1, bytes=300, spare_keyframes=True), tmp_path)
+    config = RunConfig(preset="ultrafast")
+    result = repair_video(Job(damaged, tmp_path / "out.mp4", "video", Path("damaged.mp4")), config, Stages(config))
+    assert result.method == "in-loop" and result.frames_filled and result.audit["ok"]
+    assert not [note for note in result.audit["notes"] if "field" in note]
+    assert orders_of(tmp_path / "out.mp4") == orders_of(clip) == order * 24
+    assert "not_mended" not in result.audit["damage"]

@@ -53,6 +53,9 @@ def test_whole_and_broken_off_files_have_nothing_destroyed(tmp_path: Path) -> No
     for end in (fragments[2] + 30, fragments[3] - 100, fragments[2]):
         (tmp_path / "cut.mp4").write_bytes(data[:end])
         assert not find_destroyed(tmp_path / "cut.mp4")
+    own = (16).to_bytes(4, "big") + b"acme" + bytes(8)  # a box of a maker's own
+    (tmp_path / "own.mp4").write_bytes(data[: fragments[2]] + own + data[fragments[2] :] + own)
+    assert not find_destroyed(tmp_path / "own.mp4")
     plain = (tmp_path / "plain.mp4").read_bytes()
     (tmp_path / "plain.mp4").write_bytes(plain[:40] + bytes(8) + plain[48:])
     assert not find_destroyed(tmp_path / "plain.mp4")

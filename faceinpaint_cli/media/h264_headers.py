@@ -34,6 +34,8 @@ class Sps:
     mb_width: int
     mb_height: int
     frames_only: bool
+    pairs: bool
+    """Whether macroblocks of frames come in pairs, one above the other, each of lines or of fields (MBAFF)."""
     crop: tuple[int, int, int, int]
     """Left, right, top, bottom in luma pixels."""
 
@@ -172,8 +174,9 @@ def parse_sps(unit: bytes) -> Sps:
     max_refs, gaps = r.unsigned(16), r.flag()
     width, height = r.unsigned(1023) + 1, r.unsigned(1023) + 1
     frames_only = r.flag()
+    pairs = False
     if not frames_only:
-        r.flag()
+        pairs = r.flag()
         height *= 2
     r.flag()
     crop = (0, 0, 0, 0)
@@ -185,7 +188,7 @@ def parse_sps(unit: bytes) -> Sps:
     if crop[0] + crop[1] >= width * 16 or crop[2] + crop[3] >= height * 16:
         raise ValueError("the cropping leaves nothing of the picture")
     return Sps(number, profile, chroma, separate, luma_bits, chroma_bits, frame_num_bits, poc_type, poc_bits,
-               always_zero, max_refs, gaps, width, height, frames_only, crop)
+               always_zero, max_refs, gaps, width, height, frames_only, pairs, crop)
 
 
 def _skip_scaling_list(r: BitReader, size: int) -> None:

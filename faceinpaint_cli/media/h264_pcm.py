@@ -23,8 +23,6 @@ I_SLICE = 7
 
 def can_write(sps: Sps) -> str | None:
     """None where I_PCM pictures can be written for this sequence, else the reason why not."""
-    if not sps.frames_only:
-        return "interlaced"
     if sps.separate_planes or sps.chroma == 0:
         return "separate colour planes or gray"
     return None
@@ -72,6 +70,8 @@ def pcm_slice(header: SliceHeader, sps: Sps, pps: Pps, planes: Sequence[np.ndarr
     w.unsigned(I_SLICE)
     w.unsigned(pcm_id)
     w.bits(header.frame_num, sps.frame_num_bits)
+    if not sps.frames_only:
+        w.flag(False)  # field_pic_flag
     if header.idr:
         w.unsigned(header.idr_id)
     if sps.poc_type == 0:
@@ -83,14 +83,25 @@ def pcm_slice(header: SliceHeader, sps: Sps, pps: Pps, planes: Sequence[np.ndarr
         w.bits(value, 1) if kind == "flag" else w.unsigned(value)
     w.signed(0)  # slice_qp_delta
     w.unsigned(1)  # disable_deblocking_filter_idc: off
+    if sps.pairs:
+        w.flag(False)  # mb_field_decoding_flag
     w.unsigned(I_PCM)
     start = w.to_bytes()
     macroblocks = _macroblocks(planes, sps)
     # each further macroblock: mb_type ue(25) = 000011010, then zeros to the byte's end (7.3.5)
     prefix = np.tile(np.array([[0x0D, 0]], np.uint8), (len(macroblocks), 1))
+    if sps.pairs:
+        macroblocks = in_pairs(macroblocks.reshape(sps.mb_height, sps.mb_width, -1)).reshape(len(macroblocks), -1)
+        prefix[::2] = 0x06, 0x80  # the first of each pair behind its mb_field_decoding_flag
     body = np.concatenate([prefix, macroblocks], axis=1).tobytes()[2:]
     unit = bytes([header.ref_idc << 5 | (IDR_SLICE if header.idr else SLICE)])
     return unit + escape(start + body + b"\x80")
+
+
+def in_pairs(macroblocks: np.ndarray) -> np.ndarray:
+    """What belongs to each macroblock (rows, columns, ...), in the order of pairs: (rows / 2, columns, 2, ...)."""
+    rows, columns, *rest = macroblocks.shape
+    return macroblocks.reshape(rows // 2, 2, columns, *rest).swapaxes(1, 2)
 
 
 def _macroblocks(planes: Sequence[np.ndarray], sps: Sps) -> np.ndarray:

@@ -56,14 +56,15 @@ class Substituter:
             except ValueError:
                 continue
             first = first or header
-            starts.append(header.first_mb)
+            sps = self.sets.sps_of(header)
+            starts.append(header.first_mb * (2 if sps.pairs and not header.field else 1))
         if first is None:
             return None
         return Heading(first, self.sets.sps_of(first), self.sets.pps[first.pps], tuple(sorted(set(starts))))
 
     def refusal(self, heading: Heading) -> str | None:
-        """Why this stream's pictures cannot be put back, None where they can."""
-        return can_write(heading.sps)
+        """Why a picture like this one cannot be put back, None where it can."""
+        return "fields are pictures of their own" if heading.header.field else can_write(heading.sps)
 
     def packet(self, old: bytes | None, heading: Heading, planes: Sequence[np.ndarray]) -> bytes:
         """The packet that shows `planes` (Y, U, V, whole coded size) in place of `old`.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 TOP = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx", b"ssix", b"mfra",
                  b"emsg", b"prft", b"pdin", b"meta", b"uuid"))
+"""Boxes that stand on their own. What else is one leads to one of these."""
 HEAD = 8
 
 
@@ -54,7 +55,8 @@ def _destroyed(data: mmap.mmap) -> list[Boxed]:
     fragmented = False
     while at + HEAD <= len(data):
         kind, content, stop = _box(data, at)
-        if kind in TOP and content <= stop <= len(data) and (kind != b"moof" or _is_fragment(data, content, stop)):
+        known = kind in TOP or (kind.isalnum() and (stop == len(data) or _box(data, stop)[0] in TOP))
+        if known and content <= stop <= len(data) and (kind != b"moof" or _is_fragment(data, content, stop)):
             fragmented |= kind == b"moov" and data.find(b"mvex", at, stop) >= 0
             at, last, begun = stop, kind, content
             continue

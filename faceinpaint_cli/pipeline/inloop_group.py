@@ -281,10 +281,16 @@ def lost_macroblocks(heading: Heading, onset: Onset, said: Messages) -> np.ndarr
     if concealed and concealed < total:
         place = said.first_error or onset.first_error
         edges = [*heading.starts, total]
-        address = place[1] * width + place[0] if place else total - 1
+        address = total - 1
+        if place and heading.sps.pairs:
+            address = (place[1] // 2 * width + place[0]) * 2 + place[1] % 2
+        elif place:
+            address = place[1] * width + place[0]
         end = next((edge for edge in edges if edge > address), total)
         if end - concealed >= max((e for e in edges if e < end), default=0):
             lost[:] = False
             lost[end - concealed : end] = True
+    if heading.sps.pairs:
+        return lost.reshape(-1, width, 2).swapaxes(1, 2).reshape(-1, width)
     return lost.reshape(-1, width)
 
