@@ -6,7 +6,6 @@ Fields are HW2 float32, in pixels: `field[y, x]` points from a pixel of one pict
 from __future__ import annotations
 
 from functools import lru_cache
-from threading import get_ident
 
 import cv2
 import numpy as np
@@ -37,14 +36,11 @@ def reduced(plane: np.ndarray, times: int) -> np.ndarray:
     return cv2.resize(eight_bit(plane), None, fx=1 / times, fy=1 / times, interpolation=cv2.INTER_AREA)
 
 
-@lru_cache(maxsize=16)
-def _made(preset: int, thread: int) -> cv2.DISOpticalFlow:
-    return cv2.DISOpticalFlow_create(preset)
-
-
 def _dis(preset: int) -> cv2.DISOpticalFlow:
-    """One for each thread: it keeps what it computes in itself."""
-    return _made(preset, get_ident())
+    """A new one for each field, which costs nothing: one that has seen a small picture is fifteen times as slow for all
+    that follow (OpenCV lowers its finest scale and leaves it so), and it keeps what it computes in itself, which
+    threads must not share."""
+    return cv2.DISOpticalFlow_create(preset)
 
 
 def flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
