@@ -13,6 +13,7 @@ from faceinpaint_cli.fill.filler import FillItem
 from faceinpaint_cli.fill.propagation import Carried, Window, reach, steadied
 from faceinpaint_cli.media.fields import PROGRESSIVE
 from faceinpaint_cli.media.planes import eight_bit, paste
+from faceinpaint_cli.pipeline.overlap import heed
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.types import Face, Job
 
@@ -51,6 +52,7 @@ class VideoFill:
         if self._stride:
             pictures = _with_carried(_tracked(pictures, self._stages, self._stride))
         for batch in _batches(pictures):
+            heed()
             todo = [p for p in batch if p.image is not None and p.mask.any()]
             for picture, filled in zip(todo, self._stages.filler.fill([_item(p) for p in todo]), strict=True):
                 self._put_in(picture, self._steady(picture, filled))
@@ -88,6 +90,7 @@ def _with_carried(pictures: Iterable[Picture]) -> Iterator[Picture]:
     waiting: deque[Picture] = deque()
 
     def done(beside: int) -> Picture:
+        heed()
         picture = waiting.popleft()
         if picture.mask.any():
             picture.carried = window.carried(picture.number)
