@@ -18,7 +18,7 @@ import numpy as np
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import UsageError
-from faceinpaint_cli.media.discover import discover
+from faceinpaint_cli.media.discover import discover, is_folder
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.types import Job, JobResult
 
@@ -89,6 +89,11 @@ def inpaint_video(video: str | Path, output: str | Path, *, stages: Stages | Non
     for name in OF_MANY_JOBS:
         if getattr(config, name):
             raise UsageError(f"{name} is for runs of the command line; leave it out: the result says what was done")
+    for name, value in (("video", video), ("output", output)):
+        if not isinstance(value, (str, Path)):
+            raise UsageError(f"the {name} must be a path, not {type(value).__name__}")
+    if is_folder(Path(video)):
+        raise UsageError(f"{video} is a folder; give one video at a time")
     (job,) = discover([Path(video)], Path(output))
     if job.kind != "video":
         raise UsageError(f"{video} is not a video; use inpaint_image")

@@ -131,9 +131,8 @@ def _split_existing(jobs: Sequence[Job], config: RunConfig) -> tuple[list[Job], 
     if not existing or config.on_existing == "overwrite":
         return list(jobs), []
     if config.on_existing == "error":
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise UsageError(f"{existing[0].output}{more} already exists; give --on-existing skip or overwrite, "
-                         "or another --output")
+        there = f" and {len(existing) - 1} more already exist" if len(existing) > 1 else " already exists"
+        raise UsageError(f"{existing[0].output}{there}; give --on-existing skip or overwrite, or another --output")
     return [job for job in jobs if job not in existing], existing
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 import faceinpaint_cli
 from faceinpaint_cli.config import RunConfig
-from faceinpaint_cli.errors import FaceInpaintError, UsageError
+from faceinpaint_cli.errors import FaceInpaintError, InputError, UsageError
 from faceinpaint_cli.pipeline.stages import Stages
 
 
@@ -146,3 +146,13 @@ def test_a_video_that_exists_is_not_overwritten_unless_told(tmp_path):
             faceinpaint_cli.inpaint_video(clip, tmp_path / "p.mp4", method="telea", **setting)
     done = faceinpaint_cli.inpaint_video(clip, target, box=("10,10,20,20",), method="telea", on_existing="overwrite")
     assert done.status == "done" and target.stat().st_size > 100
+
+
+def test_what_is_no_path_of_one_video_is_told(tmp_path):
+    for video, output, message in ((np.zeros((3, 8, 8, 3), np.uint8), "o.mp4", "video must be a path, not ndarray"),
+                                   ("a.mp4", None, "output must be a path, not NoneType"),
+                                   (tmp_path, tmp_path / "out", "is a folder; give one video at a time")):
+        with pytest.raises(UsageError, match=message):
+            faceinpaint_cli.inpaint_video(video, output)
+    with pytest.raises(InputError, match="No such file or directory; look at its name"):
+        faceinpaint_cli.inpaint_image(tmp_path / "missing.png")

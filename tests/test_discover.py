@@ -109,6 +109,15 @@ def test_named_files_that_will_not_do(tree, tmp_path, name, message):
         discover([tree / name], tmp_path / "out")
 
 
+def test_photographs_that_have_to_be_converted_first_are_not_passed_over_in_silence(tree, tmp_path, caplog):
+    for name in ("a.heic", "b.HEIC", "sub/moving.gif", "notes.md"):
+        (tree / name).write_bytes(b"x")
+    assert len(discover([tree], tmp_path / "out")) == 4
+    assert "passed over 1 .gif, 2 .heic, which are not read; convert" in caplog.text and ".md" not in caplog.text
+    with pytest.raises(UsageError, match=r"a\.heic: \.heic is not read; convert pictures to JPEG or PNG"):
+        discover([tree / "a.heic"], tmp_path / "out")
+
+
 def test_an_empty_folder(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(UsageError, match="no pictures or videos in"):

@@ -7,7 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from media_factory import make_clip
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
@@ -84,6 +86,17 @@ def test_a_clean_video_loads_only_what_copying_it_needs(tmp_path: Path):
     assert (tmp_path / "out.mp4").read_bytes() == clip.read_bytes()
     assert "av" in modules
     assert not modules & {"torch", "torchvision", "facenet_pytorch", "cv2", "PIL", "tqdm"}
+
+
+def test_a_classical_fill_of_a_picture_loads_no_torch(tmp_path: Path):
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (48, 64, 3), np.uint8)).save(picture)
+    command = [sys.executable, "-X", "importtime", "-m", "faceinpaint_cli", "run", str(picture), "-o",
+               str(tmp_path / "out.png"), "--box", "20,10,16,16", "--method", "telea"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    modules = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert "1 done" in result.stdout and "cv2" in modules
+    assert not modules & {"torch", "torchvision", "facenet_pytorch"}
 
 
 def _seconds(command: list[str]) -> float:

@@ -63,7 +63,7 @@ def test_a_name_is_registered_once():
 def test_unknown_names_and_options_are_refused():
     with pytest.raises(ModelError, match="choose one of base"):
         build_generator("nonesuch")
-    with pytest.raises(ModelError, match="options"):
+    with pytest.raises(ModelError, match="has no option 'nonesuch'"):
         build_generator("base", nonesuch=1)
 
 
@@ -145,10 +145,11 @@ def test_missing_foreign_and_broken_files(tmp_path):
     ({"options": {}, "told": "no"}, "told must be true or false, not 'no'"),
     ({"options": {}, "size": "big"}, "size must be a number of pixels, not 'big'"),
     ({"options": {}, "size": 0}, "size must be a number of pixels, not 0"),
-    ({"options": {"widths": "abc"}}, "does not take these options"),
-    ({"options": {"widths": []}}, "does not take these options"),
-    ({"options": {"widths": [-1, 8, 8]}}, "does not take these options"),
-    ({"options": {"": 1}}, "does not take these options"),
+    ({"options": {"widths": "abc"}}, "widths takes a list of 3 whole numbers from 1 to 1024, not 'abc'"),
+    ({"options": {"widths": []}}, "widths takes a list of 3 whole numbers"),
+    ({"options": {"widths": [-1, 8, 8]}}, r"not \[-1, 8, 8\]"),
+    ({"options": {"widths": [8, 12, 8]}}, "does not take these options together: num_channels"),
+    ({"options": {"": 1}}, "has no option '': it takes widths, refine_width"),
 ])
 def test_an_odd_config_is_one_clear_line(config, message, tmp_path):
     path = tmp_path / "odd.safetensors"
@@ -156,6 +157,27 @@ def test_an_odd_config_is_one_clear_line(config, message, tmp_path):
     with pytest.raises(ModelError, match=message) as caught:
         load_generator(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name, options, message", [
+    ("pix2pix", {"width": 0}, "width takes a whole number from 1 to 256, not 0"),
+    ("pix2pix", {"width": 10**6}, "from 1 to 256"),
+    ("pix2pix", {"width": 2.5}, "not 2.5"),
+    ("pix2pix", {"width": True}, "not True"),
+    ("pix2pix", {"depth": 9}, "from 1 to 8, not 9"),
+    ("pix2pix", {"dropout": float("nan")}, "dropout takes a number from 0 to 0.95, not nan"),
+    ("pix2pix", {"attention": [0]}, "attention takes a list of whole numbers from 1 to 8"),
+    ("pix2pix-attn", {"depth": 6, "attention": [7]}, "attention is at levels up to depth, 6"),
+    ("cyclegan-attn", {"blocks": 0}, "blocks takes a whole number from 1 to 64"),
+    ("cyclegan-attn", {"dilations": []}, "dilations needs one"),
+    ("cyclegan-attn", {"attention": 1}, "attention takes true or false, not 1"),
+    ("base", {"mirrored": 7}, "mirrored takes true or false"),
+    ("base", {"deeper": [-1, 0]}, "deeper takes a list of 2 whole numbers from 0 to 64"),
+    ("base", {"prior_rank": 0}, "prior_rank takes a whole number from 1 to 3072"),
+])
+def test_an_option_out_of_range_is_told_from_a_network_of_no_channels(name, options, message):
+    with pytest.raises(ModelError, match=message):
+        build_generator(name, **options)
 
 
 def test_prior_recovers_what_it_can_express():

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from faceinpaint_cli.pipeline.overlap import ordered_map
+from faceinpaint_cli.pipeline.overlap import ahead, heed, ordered_map
 
 
 def test_order_is_kept_though_later_items_are_quicker():
@@ -62,3 +62,67 @@ def test_what_had_started_before_an_interruption_is_told(finish):
             told.append(result)  # one by one: what came before the interruption is kept
     assert done == [0, 1, 2, 3]
     assert told == (done if finish else [])
+
+
+def test_a_chain_that_is_stopped_ends_at_once_wherever_its_threads_are():
+    before = threading.active_count()
+    closed = []
+
+    def slow():
+        try:
+            for i in range(1000):
+                time.sleep(0.1)
+                yield i
+        finally:
+            closed.append("slow")
+
+    def of_twenty(items):
+        yield 0
+        try:
+            while True:
+                yield sum(next(items) for _ in range(20))
+        finally:
+            items.close()
+            closed.append("of twenty")
+
+    results = ahead(of_twenty(ahead(slow(), 2)), 1)
+    assert next(results) == 0
+    time.sleep(0.3)  # now both are at work
+    start = time.monotonic()
+    results.close()
+    assert time.monotonic() - start < 1  # not the two seconds that twenty more take
+    assert closed == ["slow", "of twenty"]
+    assert threading.active_count() == before
+
+
+def test_long_work_heeds_that_it_is_wanted_no_more():
+    done = []
+
+    def work():
+        yield 0
+        for i in range(50):
+            heed()
+            time.sleep(0.1)
+            done.append(i)
+        yield 1
+
+    results = ahead(work(), 1)
+    next(results)
+    time.sleep(0.25)
+    results.close()
+    assert len(done) < 10
+    heed()  # nobody has told this thread anything
+
+
+def test_nothing_for_too_long_is_a_timeout():
+    release = threading.Event()
+
+    def hanging():
+        yield 0
+        release.wait(5)
+
+    results = ahead(hanging(), 1, patience=0.3)
+    assert next(results) == 0
+    with pytest.raises(TimeoutError, match="nothing came"):
+        next(results)
+    release.set()

@@ -664,6 +664,22 @@ def test_resume_goes_on_from_the_last_finished_segment(tmp_path, monkeypatch):
     assert video_packets(whole) == video_packets(output)
 
 
+def test_what_is_drawn_does_not_jump_where_an_interrupted_run_goes_on(tmp_path, monkeypatch):
+    """A logo over a picture that moves: what it hides is carried from the frames before, also from those of segments
+    that are finished."""
+    monkeypatch.setattr("faceinpaint_cli.media.smart_render.SEGMENT_FRAMES", 8)
+    source = make_clip(tmp_path / "a.mp4", frames=20, audio=None)
+    settings = {"box": ("20,20,30,30",), "method": "generator", "device": "cpu", "codec": "ffv1", "resume": True}
+    whole, output = tmp_path / "whole.mkv", tmp_path / "out.mkv"
+    run(source, whole, **settings)
+    with pytest.raises(Stop):
+        run(source, output, progress=stop_after(10), **settings)
+    steps = []
+    run(source, output, progress=lambda done, total: steps.append(done), **settings)
+    assert steps[0] == 9
+    assert video_packets(whole) == video_packets(output)
+
+
 def test_resume_with_other_settings_starts_anew(tmp_path, monkeypatch):
     monkeypatch.setattr("faceinpaint_cli.media.smart_render.SEGMENT_FRAMES", 8)
     source, output = make_clip(tmp_path / "a.mp4", audio=None), tmp_path / "out.mp4"

@@ -82,7 +82,7 @@ def test_every_recipe_names_what_exists():
 def test_overrides_are_checked():
     assert read_recipe("pix2pix", ["data.batch=3", "optimiser.lr=1e-3"])["data"]["batch"] == 3
     assert parse_override("model.init=/a/b.ckpt") == {"model": {"init": "/a/b.ckpt"}}
-    for text, message in (("data.bach=3", "unknown setting 'data.bach'"), ("data.batch=x", "takes a number, 1 or more"),
+    for text, message in (("data.bach=3", "unknown setting 'data.bach'"), ("data.batch=x", "takes a number, from 1 to"),
                           ("data.batch=2.5", "takes a int"),
                           ("data=3", "is a table"), ("nothing", "takes key=value"),
                           ("loss.adversarial=wgan", "takes one of hinge, lsgan, vanilla"),
@@ -143,13 +143,29 @@ def test_sizes_and_counts_of_holes_come_from_the_recipe(faces, tmp_path):
 @pytest.mark.parametrize(("override", "message"), [
     ("discriminator.name=foo", "no discriminator is named 'foo'"),
     ("model.name=pix2pix-attn", "multiples of 256"),
-    ("model.options.foo=1", "does not take these options"),
+    ("model.options.foo=1", "has no option 'foo'"),
+    ("model.options.refine_width=0", "refine_width takes a whole number from 1 to 1024, not 0"),
+    ("discriminator.options.layers=6", "discriminator 'patchgan' takes no pictures of 128 x 128 pixels"),
+    ("loss.judge_crop=12", "'loss.judge_crop' takes 0 or from 16 to 128, the side of what is drawn, not 12"),
+    ("loss.judge_crop=200", "from 16 to 128"),
+    ("data.size=8", "'data.size' takes a number, from 16 to 4096"),
+    ("data.batch=100000", "'data.batch' takes a number, from 1 to 4096"),
+    ("seed=9223372036854775808", "'seed' takes a number"),
     ("model.init=none.ckpt", "'model.init': there is no none.ckpt"),
 ])
 def test_what_there_is_not_is_told_before_faces_are_read(override, message, tmp_path):
-    more = ["loss.adversarial_weight=1"] if "discriminator" in override else []
+    more = ["discriminator.name=patchgan", "loss.adversarial_weight=1", "data.size=128"]
     with pytest.raises((ModelError, UsageError), match=message):
-        train(read_recipe("base", [override, *more, "data.size=128"]), [tmp_path / "unread"], tmp_path / "run")
+        train(read_recipe("base", [*more, override]), [tmp_path / "unread"], tmp_path / "run")
+
+
+def test_no_clipping_is_no_standing_still(faces, tmp_path):
+    """A longest gradient of 0 means none, as elsewhere; it must not scale every step to nothing."""
+    trainer = Trainer(small_recipe("run.steps=1", "optimiser.clip=0"), faces, tmp_path, Team())
+    before = [p.clone() for p in trainer.objective.generator.parameters()]
+    trainer.run()
+    after = trainer.objective.generator.parameters()
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_a_run_from_before_a_setting_was_goes_on(faces, tmp_path):

@@ -43,6 +43,7 @@ def command(
     import os
 
     from faceinpaint_train import run
+    from faceinpaint_train.checks import check_networks
     from faceinpaint_train.recipe import FINDERS, read_recipe
     from faceinpaint_train.sources import check_sources
     from faceinpaint_train.state import check_resumable
@@ -64,7 +65,7 @@ def command(
     ends = [f"run.steps={steps or 0}", f"run.minutes={minutes or 0.0}"] if steps or minutes else []
     resolved = read_recipe(recipe, [*overrides, *ends])
     if dry_run:
-        run.check_networks(resolved)
+        check_networks(resolved)
         check_sources(data)
         click.echo(json.dumps(resolved, indent=2))
         return 0

@@ -6,6 +6,7 @@ import difflib
 import logging
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,11 +22,14 @@ VIDEO_SUFFIXES = frozenset((
     ".mts", ".3gp", ".3g2", ".flv", ".f4v", ".wmv", ".asf", ".ogv", ".mjpeg", ".mjpg", ".mxf", ".h264",
     ".264", ".hevc", ".h265", ".265", ".y4m", ".ivf", ".nut",
 ))
-_NOT_WRITTEN = frozenset((
-    ".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".pdf", ".tga", ".ppm", ".pgm", ".ico", ".exr",
-    ".dng", ".rm", ".rmvb", ".divx", ".mpe", ".m1v", ".swf", ".mp3", ".m4a", ".aac", ".wav", ".flac", ".ogg", ".opus",
+_NOT_READ = frozenset((
+    ".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".tga", ".ppm", ".pgm", ".exr", ".dng", ".cr2", ".cr3",
+    ".nef", ".arw", ".rm", ".rmvb", ".divx", ".mpe", ".m1v",
 ))
+"""Suffixes of photographs and videos that have to be converted first: passed over with a word."""
+_NOT_WRITTEN = _NOT_READ | {".svg", ".pdf", ".ico", ".swf", ".mp3", ".m4a", ".aac", ".wav", ".flac", ".ogg", ".opus"}
 """Suffixes of pictures, videos and sound by which nobody names a folder."""
+_CONVERT = "convert pictures to JPEG or PNG and videos to MP4 first"
 _LIKENESS = 0.65
 """Of a suffix to a known one, above which it is a slip of the finger: mp5, jpgg, mvk."""
 _TRANSPORT_STREAMS = frozenset({".ts", ".mts"})  # also the suffixes of a programming language's sources
@@ -119,11 +123,12 @@ def _file_job(path: Path, output: Path) -> Job:
         raise UsageError(f"input {path} does not exist") from None
     except OSError as e:
         error = f"cannot read {path}: {e.strerror}; allow reading it, or leave it out"
-    kind = kind_of(path)
+    kind, suffix = kind_of(path), path.suffix.lower()
+    if suffix in _NOT_READ:
+        raise UsageError(f"input {path}: {suffix} is not read; {_CONVERT}")
     if kind is None:
         raise UsageError(f"input {path} is neither a picture nor a video by its suffix; known are "
                          f"{', '.join(_known_suffixes())}")
-    suffix = path.suffix.lower()
     same = (IMAGE_FORMATS.get(suffix) == IMAGE_FORMATS.get(output.suffix.lower())) and kind_of(output) == kind
     if not same:
         raise UsageError(f"output {output} must be of the same kind as input {path}: end it in {suffix}")
@@ -131,7 +136,7 @@ def _file_job(path: Path, output: Path) -> Job:
 
 
 def _folder_jobs(folder: Path, output: Path, passed_over: set[Path]) -> Iterator[Job]:
-    ignored = 0
+    ignored, unread = 0, Counter[str]()
     for path, error in _walk(folder, passed_over - {folder.resolve()}):
         if error is not None:
             relative = path.relative_to(folder)
@@ -141,10 +146,15 @@ def _folder_jobs(folder: Path, output: Path, passed_over: set[Path]) -> Iterator
         if path.stem.endswith(".preview") and path.with_name(path.stem.removesuffix(".preview")).exists():
             kind = None  # the preview of what lies beside it (--preview)
         if kind is None or (path.suffix.lower() in _TRANSPORT_STREAMS and not _is_transport_stream(path)):
+            if path.suffix.lower() in _NOT_READ:
+                unread[path.suffix.lower()] += 1
             ignored += 1
             continue
         relative = path.relative_to(folder)
         yield Job(path, output / relative, kind, relative)
+    if unread:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(unread.items()))
+        log.warning("%s: passed over %s, which are not read; %s", folder, kinds, _CONVERT)
     if ignored:
         log.info("%s: ignored %d file%s of other kinds", folder, ignored, "s" * (ignored != 1))
 

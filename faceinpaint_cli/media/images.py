@@ -83,7 +83,8 @@ def read_image(path: Path, max_pixels: int = IMAGE_SIZE_LIMIT) -> Picture:
     try:
         data = path.read_bytes()
     except OSError as e:
-        raise InputError(f"cannot read {path}: {e.strerror}; allow reading it, or leave it out") from e
+        remedy = "look at its name" if isinstance(e, FileNotFoundError) else "allow reading it, or leave it out"
+        raise InputError(f"cannot read {path}: {e.strerror}; {remedy}") from e
     if not data:
         raise InputError(f"cannot read {path}: it is empty (0 bytes); get it again")
     codec = next((c for c in _CODECS if data.startswith(c.magic)), None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
@@ -32,8 +33,21 @@ class ModelSpec:
 
 
 GENERATORS: dict[str, ModelSpec] = {}
-WRONG_OPTIONS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What layers raise that are asked for with options of another type, or of a size that cannot be."""
+LIMITS: Mapping[str, tuple[float, float]] = {
+    "width": (1, 256),
+    "widths": (1, 1024),
+    "depth": (1, 8),
+    "layers": (1, 8),
+    "blocks": (1, 64),
+    "dilations": (1, 64),
+    "attention": (1, 8),  # of pix2pix, where it lists levels
+    "dropout": (0, 0.95),
+    "refine_width": (1, 1024),
+    "refine_depth": (0, 64),
+    "prior_rank": (1, 3072),  # the values of the prior's picture
+    "deeper": (0, 64),
+}
+"""Least and most of the options that are numbers, of whichever network; of each number where there are several."""
 
 
 def register(name: str, spec: ModelSpec) -> None:
@@ -51,26 +65,54 @@ def generator_spec(name: str) -> ModelSpec:
 
 def build_generator(name: str, **options: Any) -> nn.Module:
     """A new generator with fresh weights; `options` as in its config."""
-    spec = generator_spec(name)
-    try:
-        return spec.build(**options)
-    except WRONG_OPTIONS as error:
-        raise ModelError(f"generator {name!r} does not take these options: {_brief(error)}") from None
-
-
-def _brief(error: Exception) -> str:
-    """One line: layers that are asked for with the wrong types list all that they take."""
-    return " ".join(str(error).split())[:200]
+    return _built(f"generator {name!r}", generator_spec(name).build, options)
 
 
 def build_discriminator(name: str, **options: Any) -> nn.Module:
     """A new discriminator: forward(picture, mask) to (scores, features)."""
     if name not in DISCRIMINATORS:
         raise ModelError(f"no discriminator is named {name!r}: choose one of {', '.join(DISCRIMINATORS)}")
+    return _built(f"discriminator {name!r}", DISCRIMINATORS[name], options)
+
+
+def _built(what: str, build: Callable[..., nn.Module], options: Mapping[str, Any]) -> nn.Module:
+    known = inspect.signature(build, eval_str=True).parameters
+    for key, value in options.items():
+        if key not in known:
+            raise ModelError(f"{what} has no option {key!r}: it takes {', '.join(known)}")
+        if not _is_of(value, known[key].annotation, LIMITS.get(key)):
+            raise ModelError(f"{what}: {key} takes {_wanted(known[key].annotation, LIMITS.get(key))}, not {value!r}")
     try:
-        return DISCRIMINATORS[name](**options)
-    except WRONG_OPTIONS as error:
-        raise ModelError(f"discriminator {name!r} does not take these options: {_brief(error)}") from None
+        return build(**options)
+    except (RuntimeError, ValueError) as error:  # of sizes that do not go together
+        raise ModelError(f"{what} does not take these options together: {' '.join(str(error).split())[:200]}") from None
+
+
+def _is_of(value: Any, kind: Any, limits: tuple[float, float] | None) -> bool:
+    """Whether `value` is of a network's annotated `kind`: bool, int, float, or a tuple of them, which is a list in JSON
+    and TOML and of any length where the annotation is tuple[X, ...]."""
+    parts = get_args(kind)
+    if parts:
+        right = isinstance(value, (list, tuple)) and (Ellipsis in parts or len(value) == len(parts))
+        return right and all(_is_of(each, parts[0], limits) for each in value)
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, (int, float) if kind is float else int) and (
+        limits is None or limits[0] <= value <= limits[1])
+
+
+def _wanted(kind: Any, limits: tuple[float, float] | None) -> str:
+    """What `_is_of` asks for, in words."""
+    parts = get_args(kind)
+    one = parts[0] if parts else kind
+    if one is bool:
+        return "true or false"
+    number = f"{'' if one is float else 'whole '}number"
+    span = f" from {limits[0]:g} to {limits[1]:g}" if limits else ""
+    if not parts:
+        return f"a {number}{span}"
+    count = "" if Ellipsis in parts else f"{len(parts)} "
+    return f"a list of {count}{number}s{span}"
 
 
 register("base", ModelSpec(Base, "face prior, U-Net at 64 px, refinement at full size", multiple=4))

@@ -15,7 +15,6 @@ from PIL import Image
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import OutputError, describe
-from faceinpaint_cli.faces.detector import detect_behind
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.images import Picture, read_image, write_image
 from faceinpaint_cli.media.planes import eight_bit
@@ -85,6 +84,8 @@ def repair_pictures(images: Sequence[np.ndarray], masks: Sequence[np.ndarray | N
     holes = [full[i] for i in todo]
     faces: Sequence[Sequence[Face]] = [()] * len(todo)
     if stages.needs_faces and todo:
+        from faceinpaint_cli.faces.detector import detect_behind  # with torch, which classical methods do without
+
         faces = detect_behind(stages.detector, [eight_bit(images[i]) for i in todo], holes, stages.fill, LOOKS)
     filled = stages.fill([images[i] for i in todo], holes, faces, detail=True) if todo else []
     results = [Repaired(image, mask, ()) for image, mask in zip(images, full, strict=True)]

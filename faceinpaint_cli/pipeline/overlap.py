@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from math import inf
 from queue import Empty, Full, Queue
-from threading import Event, Thread
+from threading import Event, Thread, local
+from time import monotonic
 from typing import Any, TypeVar
 
 A = TypeVar("A")
@@ -51,26 +53,56 @@ def ordered_map(function: Callable[[A], B], items: Iterable[A], workers: int = 2
 
 
 _END = object()
+_POLL = 0.1
+"""Seconds after which a thread that waits looks whether it was told to end."""
+_thread = local()
+
+
+class Abandoned(BaseException):
+    """Raised in a thread of `ahead` whose caller has stopped; no Exception, so that nobody takes it for a failure."""
+
+
+def heed() -> None:
+    """Raise Abandoned where this thread's work is wanted no more; to be called between long pieces of it."""
+    if any(event.is_set() for event in _told_to_end()):
+        raise Abandoned
+
+
+def _told_to_end() -> tuple[Event, ...]:
+    """The events that end this thread: of the `ahead` that it works for, and of those that that one works for."""
+    return getattr(_thread, "told_to_end", ())
 
 
 def ahead(items: Iterator[A], size: int, patience: float | None = None) -> Generator[A]:
     """The same items, made by a thread that is at most `size` of them ahead.
 
     An exception of `items` reaches the caller at its turn. When the caller stops early the thread is told to end
-    and waited for, and `items` is closed in it, so that chains of these end from last to first. TimeoutError if
-    no item comes for `patience` seconds; the thread, which nothing can end then, is left behind.
+    and waited for, and `items` is closed in it, so that chains of these end from last to first; all threads of a chain
+    are told at once, by Abandoned where they wait for each other. TimeoutError if no item comes for `patience` seconds;
+    the thread, which nothing can end then, is left behind.
     """
     queue: Queue[tuple[Any, BaseException | None]] = Queue(size)
     ended = Event()
+    told_to_end = (*_told_to_end(), ended)
 
     def put(item: Any, error: BaseException | None = None) -> bool:
-        while not ended.is_set():
+        while not any(event.is_set() for event in told_to_end):
             with suppress(Full):
-                queue.put((item, error), timeout=0.1)
+                queue.put((item, error), timeout=_POLL)
                 return True
         return False
 
+    def get() -> tuple[Any, BaseException | None]:
+        until = monotonic() + (inf if patience is None else patience)
+        while True:
+            heed()
+            with suppress(Empty):
+                return queue.get(timeout=_POLL)
+            if monotonic() >= until:
+                raise TimeoutError(f"nothing came for {patience:.0f} s")
+
     def work() -> None:
+        _thread.told_to_end = told_to_end
         try:
             for item in items:
                 if not put(item):
@@ -90,10 +122,10 @@ def ahead(items: Iterator[A], size: int, patience: float | None = None) -> Gener
     try:
         while True:
             try:
-                item, error = queue.get(timeout=patience)
-            except Empty:
+                item, error = get()
+            except TimeoutError:
                 stuck = True
-                raise TimeoutError(f"nothing came for {patience:.0f} s") from None
+                raise
             if error is not None:
                 raise error
             if item is _END:

@@ -51,6 +51,9 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, "int | None"], None]
 """Told the number of frames done and, where known, of all that are to be done."""
 
+LEAD_IN = 40
+"""Frames that are drawn again before the first that an interrupted run goes on with: beyond what is carried from around
+a frame, and until what was led on from before them has faded."""
 SHOWN = 6
 """Frames of a video in the HTML report."""
 
@@ -235,14 +238,17 @@ class _Repair:
         if len(todo) < len(plan.segments):
             log.info("%s: going on after %d of %d frames", self.job.input, self.done, total)
         problems = DecodeLog()
+        spans = _led_in(todo, plan.segments, LEAD_IN if self.needs_faces else 0)
         if self.mended is None:
-            decoded = read_frames(self.source, _joined(todo), problems)
+            decoded = read_frames(self.source, spans, problems)
         else:
-            decoded = self.mended.read(_joined(todo), problems)
+            decoded = self.mended.read(spans, problems)
         frames = ahead(decoded, QUEUE, DECODER_PATIENCE)
         with closing(ahead(self._filled(frames, encoder), QUEUE)) as pictures:
             waiting = next(pictures, None)
             for start, stop in todo:
+                while waiting is not None and waiting.number < start:  # led in
+                    waiting = next(pictures, None)
                 facts = SegmentFacts(start, stop)
 
                 def of_segment(stop: int = stop) -> Iterator[Picture]:
@@ -357,6 +363,17 @@ def _joined(spans: Sequence[Span]) -> list[Span]:
             start = joined.pop()[0]
         joined.append((start, stop))
     return joined
+
+
+def _led_in(todo: Sequence[Span], segments: Sequence[Span], frames: int) -> list[Span]:
+    """The spans `todo`, joined, each from so many frames before on where the finished segments before it reach: what is
+    drawn leads on from frame to frame, and must not jump where an interrupted run goes on."""
+    runs = _joined(segments)
+    spans: list[Span] = []
+    for start, stop in _joined(todo):
+        (first,) = (a for a, b in runs if a <= start < b)
+        spans.append((max(first, start - frames, spans[-1][1] if spans else 0), stop))
+    return spans
 
 
 def _stamp(path: Path) -> list[Any]:

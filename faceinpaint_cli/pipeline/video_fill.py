@@ -14,6 +14,7 @@ from faceinpaint_cli.fill.flicker import DRAWN, frames_without_flicker, softened
 from faceinpaint_cli.fill.propagation import Carried, Window, reach, steadied
 from faceinpaint_cli.media.fields import PROGRESSIVE
 from faceinpaint_cli.media.planes import eight_bit, paste
+from faceinpaint_cli.pipeline.overlap import heed
 from faceinpaint_cli.pipeline.stages import Stages
 from faceinpaint_cli.types import Face, Job
 
@@ -68,6 +69,7 @@ class VideoFill:
     def _filled(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
         """Each picture filled for itself."""
         for batch in _batches(pictures):
+            heed()
             todo = [p for p in batch if p.image is not None and p.mask.any()]
             for picture, filled in zip(todo, self._stages.filler.fill([_item(p) for p in todo]), strict=True):
                 self._put_in(picture, self._steady(picture, filled))
@@ -105,6 +107,7 @@ def _with_carried(pictures: Iterable[Picture]) -> Iterator[Picture]:
     waiting: deque[Picture] = deque()
 
     def done(beside: int) -> Picture:
+        heed()
         picture = waiting.popleft()
         if picture.mask.any():
             picture.carried = window.carried(picture.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ class Objective:
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         self.team.average_gradients(parameters)
-        norm = nn.utils.clip_grad_norm_(parameters, self.recipe["optimiser"]["clip"])
+        norm = nn.utils.clip_grad_norm_(parameters, self.recipe["optimiser"]["clip"] or math.inf)
         if torch.isfinite(norm):
             for optimiser in together:
                 optimiser.step()

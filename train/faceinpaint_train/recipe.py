@@ -71,7 +71,7 @@ DEFAULTS: Recipe = {
         "betas_discriminator": [0.5, 0.99],
         "warmup": 100,  # steps
         "flat": 0.3,  # share of the run before the cosine
-        "clip": 1.0,
+        "clip": 1.0,  # longest gradient; 0: any
         "ema": 0.998,
     },
     "run": {
@@ -98,10 +98,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 """Settings that take one of few words."""
 
 RANGES: Mapping[str, tuple[float, float]] = {
-    "seed": (0, math.inf),
+    "seed": (0, 2**63 - 1),
     "model.prior_faces": (0, math.inf),
-    "data.size": (8, 4096),
-    "data.batch": (1, math.inf),
+    "data.size": (16, 4096),
+    "data.batch": (1, 4096),
     **{f"data.counts.{kind}": (1, 1000) for kind in COUNTS},
     **{f"data.sizes.{kind}": (0.001, 1) for kind in SIZES},
     "data.irregular_share": (0, 1),
@@ -130,7 +130,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "optimiser.warmup": (0, math.inf),
     "optimiser.flat": (0, 1),
     "optimiser.clip": (0, math.inf),
-    "optimiser.ema": (0, 1),
+    "optimiser.ema": (0, 0.999999),
     "run.steps": (0, math.inf),
     "run.minutes": (0, math.inf),
     "run.validate_steps": (1, math.inf),

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from faceinpaint_cli.errors import ModelError, OutputError, UsageError
+from faceinpaint_cli.errors import OutputError, UsageError
 from faceinpaint_cli.faces.detector import FaceDetector
 from faceinpaint_cli.media.atomic import atomic_path
 from faceinpaint_cli.media.discover import VIDEO_SUFFIXES
@@ -28,17 +28,17 @@ from faceinpaint_cli.models.networks.hidden_face import HiddenFace
 from faceinpaint_cli.models.networks.localiser import Localiser
 from faceinpaint_cli.models.networks.print_localiser import PrintLocaliser
 from faceinpaint_cli.models.networks.video_localiser import VideoLocaliser
-from faceinpaint_cli.models.registry import build_discriminator, build_generator
 from faceinpaint_train import hidden_faces, localiser, print_localiser, video_localiser
 from faceinpaint_train.batches import Batch, make_batch
 from faceinpaint_train.card import write_model
+from faceinpaint_train.checks import check_networks
 from faceinpaint_train.distributed import Team, join_team
 from faceinpaint_train.faces import FaceSet, load_faces
 from faceinpaint_train.fit import fit
 from faceinpaint_train.recipe import Recipe
 from faceinpaint_train.records import read_stats, save_plot
 from faceinpaint_train.sources import SUFFIXES
-from faceinpaint_train.trainer import Progress, Trainer, batch_plan, check_size
+from faceinpaint_train.trainer import Progress, Trainer, batch_plan
 
 log = logging.getLogger(__name__)
 
@@ -192,27 +192,6 @@ def _train_finder(build: Callable[[], nn.Module], make_batch: Callable[[int], Ba
     state = {key: value.half().contiguous() for key, value in net.state_dict().items()}
     save_file(state, path, metadata={"format": f"faceinpaint-{path.stem}-1"})
     return {"minutes": minutes, "train": len(faces.train), "left_out": faces.left_out, "stopped": False}
-
-
-def check_networks(recipe: Recipe) -> None:
-    """ModelError or UsageError where the recipe names networks, options or files that there are not: told before the
-    faces are read, which may take an hour."""
-    check_size(recipe)
-    model, judge, data, loss = (recipe[table] for table in ("model", "discriminator", "data", "loss"))
-    net = build_generator(model["name"], **model["options"])
-    if model["part"] != "whole" and not hasattr(net, model["part"]):
-        raise ModelError(f"generator {model['name']!r} has no part {model['part']!r}: set model.part=whole")
-    if model["prior_faces"] and not model["init"] and not hasattr(net, "prior"):
-        raise ModelError(f"generator {model['name']!r} has no face prior: set model.prior_faces=0")
-    if judge["name"]:
-        build_discriminator(judge["name"], **judge["options"])
-    if loss["cycle"] and not judge["name"]:
-        raise UsageError("loss.cycle needs judges of both sides: set discriminator.name, or loss.cycle=0")
-    files = {"model.init": model["init"], "data.irregular": data["irregular"] if data["irregular_share"] else "",
-             "loss.perceptual_weights": loss["perceptual_weights"] if loss["perceptual"] else ""}
-    for key, name in files.items():
-        if name and not Path(name).exists():
-            raise UsageError(f"setting {key!r}: there is no {name}; give the path of one, or leave it out")
 
 
 def check_run(recipe: Recipe, folder: Path, resume: bool) -> None:

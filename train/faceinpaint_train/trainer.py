@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faceinpaint_cli.errors import DeviceError, ModelError, UsageError
-from faceinpaint_cli.models.registry import build_generator, generator_spec
+from faceinpaint_cli.models.registry import build_generator
 from faceinpaint_cli.synthesis.irregular import load_irregular
 from faceinpaint_train.batches import Batch, BatchPlan, batches_ahead, make_batch, usable_workers
+from faceinpaint_train.checks import check_size
 from faceinpaint_train.crops import Jitter, cut
 from faceinpaint_train.distributed import Team
 from faceinpaint_train.faces import FaceSet
@@ -212,16 +213,6 @@ class Trainer:
             torch.cuda.set_rng_state(state["random_cuda"], self.team.device)
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
         self.sums, self.counted = state["sums"], state["counted"]
-
-
-def check_size(recipe: Recipe) -> None:
-    """ModelError where the generator does not take pictures of data.size."""
-    multiple = generator_spec(recipe["model"]["name"]).multiple
-    if recipe["data"]["size"] % multiple:
-        raise ModelError(
-            f"{recipe['model']['name']} takes sides that are multiples of {multiple}, not {recipe['data']['size']}: "
-            "set data.size"
-        )
 
 
 def batch_plan(recipe: Recipe, team: Team) -> BatchPlan:

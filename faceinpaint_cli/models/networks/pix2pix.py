@@ -72,6 +72,8 @@ class Pix2Pix(nn.Module):
         gated: bool = False,
     ) -> None:
         super().__init__()
+        if any(level > depth for level in attention):
+            raise ValueError(f"attention is at levels up to depth, {depth}, not {list(attention)}")
         widths = [width * min(8, 2**level) for level in range(depth)]
         self.down = nn.ModuleList()
         self.attend = nn.ModuleDict({str(level): SaganAttention(widths[level - 1]) for level in attention})

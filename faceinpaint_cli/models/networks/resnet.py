@@ -54,6 +54,8 @@ class ResnetGenerator(nn.Module):
         gated: bool = False,
     ) -> None:
         super().__init__()
+        if not dilations:
+            raise ValueError("dilations needs one at least")
         wrap: Wrap = spectral_norm if spectral else unchanged
         layers: list[nn.Module] = [
             wrap(nn.Conv2d(4, width, 7, padding=3, padding_mode="reflect")),
