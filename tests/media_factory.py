@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
+from faceinpaint_cli.media.video_reader import with_data
 
 TEXT = "1\n00:00:00,100 --> 00:00:00,400\nhello\n\n2\n00:00:00,500 --> 00:00:00,900\nworld\n"
 
@@ -227,3 +228,17 @@ def video_packets(path: Path) -> list[bytes]:
     """The bytes of the first video stream's packets."""
     with av.open(str(path)) as container:
         return [bytes(p) for p in container.demux(container.streams.video[0]) if p.size]
+
+
+def remuxed(clip: Path, target: Path, edit: Callable[[int, bytes], bytes | None]) -> Path:
+    """The clip's video packets in another file, each as `edit` makes it of its number and bytes; None leaves it out."""
+    with av.open(str(clip)) as source, av.open(str(target), "w") as out:
+        stream = source.streams.video[0]
+        copy = out.add_stream_from_template(stream, opaque=True)
+        for number, packet in enumerate(p for p in source.demux(stream) if p.size):
+            data = edit(number, bytes(packet))
+            if data is not None:
+                packet = with_data(packet, data)
+                packet.stream = copy
+                out.mux(packet)
+    return target

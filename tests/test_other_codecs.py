@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_factory import decoded, encode, scene, video_packets
+from media_factory import decoded, encode, remuxed, scene, video_packets
 
 from faceinpaint_cli import inpaint_video
 from faceinpaint_cli.damage.evidence import diagnose
@@ -16,7 +16,7 @@ from faceinpaint_cli.fill.motion import Lost
 from faceinpaint_cli.media.optical_flow import Planes, eight_bit
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import index_video
-from faceinpaint_cli.media.video_reader import DecodeLog, with_data
+from faceinpaint_cli.media.video_reader import DecodeLog
 from faceinpaint_cli.media.vp9_headers import REFERENCES, headings
 from faceinpaint_cli.pipeline.inloop_vp9 import InReferences
 from faceinpaint_cli.pipeline.video_damage import MendedFrames
@@ -138,19 +138,6 @@ def test_a_hit_vp9_keyframe_leaves_no_frame_out(tmp_path: Path) -> None:
         raise AssertionError("no seed hits the second keyframe")
     shown, _ = whole(done.damaged)
     assert list(shown) == sorted(decoded(clip))
-
-
-def remuxed(clip: Path, target: Path, edit: Callable[[int, bytes], bytes | None]) -> Path:
-    with av.open(str(clip)) as source, av.open(str(target), "w") as out:
-        stream = source.streams.video[0]
-        copy = out.add_stream_from_template(stream, opaque=True)
-        for number, packet in enumerate(p for p in source.demux(stream) if p.size):
-            data = edit(number, bytes(packet))
-            if data is not None:
-                packet = with_data(packet, data)
-                packet.stream = copy
-                out.mux(packet)
-    return target
 
 
 @pytest.mark.parametrize("number", [20, 25])

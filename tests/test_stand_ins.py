@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_factory import decoded, encode, scene
+from media_factory import decoded, encode, remuxed, scene
 
 from faceinpaint_cli.damage.evidence import Diagnosis, diagnose
 from faceinpaint_cli.damage.gaps import CodedPicture
@@ -19,7 +19,7 @@ from faceinpaint_cli.media.hevc_headers import Header, HevcHeaders
 from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import index_video
-from faceinpaint_cli.media.video_reader import DecodeLog, with_data
+from faceinpaint_cli.media.video_reader import DecodeLog
 from faceinpaint_cli.pipeline.inplace import InPlace
 from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
@@ -49,25 +49,12 @@ def headers(path: Path) -> tuple[list[CodedPicture], list[Header | None]]:
                 [reader.of(bytes(p)) for p in packets])
 
 
-def written(clip: Path, target: Path, edit: Callable[[int, bytes], bytes | None]) -> Path:
-    with av.open(str(clip)) as source, av.open(str(target), "w") as out:
-        stream = source.streams.video[0]
-        copy = out.add_stream_from_template(stream, opaque=True)
-        for number, packet in enumerate(p for p in source.demux(stream) if p.size):
-            data = edit(number, bytes(packet))
-            if data is not None:
-                packet = with_data(packet, data)
-                packet.stream = copy
-                out.mux(packet)
-    return target
-
-
 def without(clip: Path, lost: Iterable[int]) -> Path:
-    return written(clip, clip.with_stem("dropped"), lambda n, data: None if n in lost else data)
+    return remuxed(clip, clip.with_stem("dropped"), lambda n, data: None if n in lost else data)
 
 
 def destroyed(clip: Path, lost: Iterable[int]) -> Path:
-    return written(clip, clip.with_stem("zeroed"), lambda n, data: bytes(len(data)) if n in lost else data)
+    return remuxed(clip, clip.with_stem("zeroed"), lambda n, data: bytes(len(data)) if n in lost else data)
 
 
 def referred(clip: Path, key: bool = False) -> list[int]:
