@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,7 @@ def test_a_full_disk_is_one_line(faces, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer_module, "save_grid", full)
     with pytest.raises(OutputError, match=r"run folder .*a cannot be written \(No space left on device\): make room"):
         run_module.train(recipe, [], tmp_path / "a", device="cpu")
+    assert not [t for t in threading.enumerate() if "event_file_writer" in type(t).__module__], "the board is closed"
 
 
 @pytest.mark.parametrize("error", [MemoryError("Unable to allocate 9 GiB"), RuntimeError("can't allocate memory")])

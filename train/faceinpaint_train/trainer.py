@@ -76,10 +76,21 @@ class Trainer:
         if self.team.leads:
             validates = self.step % run["validate_steps"] == 0 or self.progress() >= 1
             self.records = Records(self.folder, self.step, validates)
+        try:
+            self.train(report)
+            if not self.stop:
+                self.validate()
+            self.save("last.ckpt")
+        finally:  # a board that is left open goes on writing, wherever the run ended
+            if self.records:
+                self.records.close()
+
+    def train(self, report: Progress | None) -> None:
+        """The steps of `run`, on batches that are made meanwhile."""
         device = self.team.device
         # shapes never change: the quickest convolutions are worth looking for
         torch.backends.cudnn.benchmark = device.type == "cuda"
-        workers = usable_workers(run["workers"], device)
+        workers = usable_workers(self.recipe["run"]["workers"], device)
         try:
             with batches_ahead(self.make_batch, self.step, workers, pinned=device.type == "cuda") as source:
                 self.go_on(source, report)
@@ -88,11 +99,6 @@ class Trainer:
             if is_memory or "allocate" in str(error):
                 raise DeviceError("out of memory: lower --set data.batch=... or data.size=...") from None
             raise
-        if not self.stop:
-            self.validate()
-        self.save("last.ckpt")
-        if self.records:
-            self.records.close()
 
     def make_batch(self, number: int) -> Batch:
         return make_batch(self.faces.train, self.plan, number)
