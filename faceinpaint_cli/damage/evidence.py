@@ -56,7 +56,7 @@ UNTIMED = 1 << 61
 """Packets that have no time (raw streams) are given this and their number, to know their frames by."""
 ADAPTIVE = frozenset(("vp9", "av1"))
 """Codecs whose pictures are read with probabilities that those before leave: one that is lost makes others fail."""
-MARKED, LOOKS = "frame marked corrupt", "looks damaged"
+MARKED, LOOKS, NO_FRAME = "frame marked corrupt", "looks damaged", "no frame comes out"
 SURVEYED_BYTES = 4096
 """Enough of a packet to reach its first slice header past parameter sets and supplemental information."""
 
@@ -392,7 +392,7 @@ def _read_signs(survey: _Survey, codec: str, shown: set[int], corrupt: set[int],
         if _stamp(picture) in corrupt:
             survey.sign(picture.index, MARKED)
         if _stamp(picture) not in shown and (broken or (codec in ONE_FRAME_EACH and picture.pts is not None)):
-            survey.sign(picture.index, "no frame comes out")
+            survey.sign(picture.index, NO_FRAME)
 
 
 def _stamp(picture: CodedPicture) -> int:
@@ -456,8 +456,8 @@ def _examine(path: Path, survey: _Survey, suspected: Sequence[Group], codec: str
                 signs.append("macroblocks concealed")
             if heard and said.first_error:
                 signs.append("error in a macroblock")
-            if number in behind and error is None and not said.errors and "no frame comes out" in signs:
-                signs.remove("no frame comes out")
+            if number in behind and error is None and not said.errors and NO_FRAME in signs:
+                signs.remove(NO_FRAME)
             if heard and signs == ["container says corrupt"] and not said.errors:
                 continue  # what was lost belongs to a packet beside it: this one is decoded without a word
             if signs:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from faceinpaint_cli.media.h264_bits import BitReader
-from faceinpaint_cli.media.picture_order import Order
+from faceinpaint_cli.media.picture_order import Order, counted_on
 
 HEADER_BYTES = 64
 """A header is read no farther than what is needed here."""
@@ -98,10 +98,9 @@ class Av1Order:
         return self._shown(count, sequence, kind == KEY) if shown else None
 
     def _shown(self, count: int, sequence: _Sequence, key: bool) -> Order:
-        turn = 1 << sequence.count_bits
         starts = key and count == 0
         if not starts:
-            count += round((self._last - count) / turn) * turn
+            count = counted_on(count, self._last, 1 << sequence.count_bits)
         self._last = count
         return Order(count, starts)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from faceinpaint_cli.media.h264_bits import BitReader, BitWriter
 from faceinpaint_cli.media.h264_nal import escape, join, split, unescape
 from faceinpaint_cli.media.hevc_sps import record_units
+from faceinpaint_cli.media.picture_order import counted_on
 
 HEADER_BYTES = 96
 """A slice header is read no farther than what is needed here."""
@@ -162,7 +163,7 @@ class HevcHeaders:
             return Header(kind, number, 0, (), ())
         count = r.bits(sps.count_bits)
         if kind not in BLA:
-            count += round((self._last - count) / (1 << sps.count_bits)) * (1 << sps.count_bits)
+            count = counted_on(count, self._last, 1 << sps.count_bits)
         # 8.3.1: what no other picture of its layer refers to is not counted from
         if unit[1] & 7 == 1 and kind not in LEADING and (kind >= FIRST_KEY or kind & 1):
             self._last = count

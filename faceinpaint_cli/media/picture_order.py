@@ -19,6 +19,11 @@ class Order:
     starts: bool
 
 
+def counted_on(count: int, last: int, turn: int) -> int:
+    """A count that is written modulo `turn`, as the one that is nearest to the `last` one."""
+    return count + round((last - count) / turn) * turn
+
+
 class Mpeg2Order:
     """Takes packets in decoding order, or their first few kilobytes, and tells their pictures' order counts."""
 
@@ -33,6 +38,6 @@ class Mpeg2Order:
         starts = 0 <= packet.find(GROUP) < place
         count = int.from_bytes(packet[place + 4 : place + 6], "big") >> 6
         if not starts:
-            count += round((self._last - count) / TURN) * TURN
+            count = counted_on(count, self._last, TURN)
         self._last = count
         return Order(count, starts)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import av
 
-from faceinpaint_cli.damage.evidence import Diagnosis, Onset
+from faceinpaint_cli.damage.evidence import NO_FRAME, Diagnosis, Onset
 from faceinpaint_cli.damage.gaps import Missing
 from faceinpaint_cli.media.h264_nal import length_size
 from faceinpaint_cli.media.hevc_headers import Header, HevcHeaders
@@ -21,7 +21,6 @@ from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.media.video_reader import read_packets, with_data
 
 Numbered = tuple[int, av.Packet]
-NO_FRAME = "no frame comes out"
 
 
 class StandIns:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from heapq import merge
 from itertools import groupby, islice
@@ -82,7 +81,7 @@ class MendedFrames:
         sound stays in step.
         """
         if self.why_not is not None:
-            frames = self._read_in_loop(spans, problems)
+            frames = self._read_plain(spans, problems)
         elif self.diagnosis.codec in IN_MEMORY:
             frames = self._without_flicker(self._read_in_place(spans, problems), spans)
         else:
@@ -98,8 +97,8 @@ class MendedFrames:
 
         What was repaired is what the decoder alone shows otherwise, so all of it is decoded once more.
         """
-        alone = replace(self, why_not="compared", stages=None, mended=[], repeated=0)
-        streams = (((n, False, f) for n, f in alone._read_in_loop(spans, DecodeLog())),
+        alone = replace(self, mended=[], repeated=0)
+        streams = (((n, False, f) for n, f in alone._read_plain(spans, DecodeLog())),
                    ((n, True, f) for n, f in mended))
 
         def together() -> Iterator[tuple[int, av.VideoFrame, np.ndarray]]:
@@ -136,27 +135,40 @@ class MendedFrames:
             self.mended += loop.mended
 
     def _read_in_loop(self, spans: Sequence[Span], problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Packets mended in the stream and then decoded, or as they are."""
-        with ExitStack() as stack:
-            container = stack.enter_context(open_video(self.source.path))
+        """Packets mended in the stream and then decoded."""
+        with open_video(self.source.path) as container:
             stream = nth_video(container, self.source.stream)
-            loop = None if self.why_not else stack.enter_context(InLoop(self.diagnosis, self._fill(stream)))
+            with InLoop(self.diagnosis, self._fill(stream)) as loop:
+                for run in joined_groups(self.source, spans):
+                    start = self._start_of(run)
+                    packets = loop.packets(start.packets[0], run.packets[1])
+                    yield from self._decoded(stream, packets, start, run, problems)
+                self.mended += loop.mended
+
+    def _read_plain(self, spans: Sequence[Span], problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Packets decoded as they are; with the frames beside the spans."""
+        with open_video(self.source.path) as container:
+            stream = nth_video(container, self.source.stream)
             plain = read_packets(container, stream)
             place = 0
-            hit = {onset.packet for group in self.diagnosis.groups for onset in group.onsets}
-            for run in joined_groups(self.source, _widened(spans) if loop is None else spans):
-                start = self._group_before(run) if run.packets[0] in hit else run
-                if loop is not None:
-                    packets = loop.packets(start.packets[0], run.packets[1])
-                else:
-                    packets = islice(plain, start.packets[0] - place, run.packets[1] - place)
-                    place = run.packets[1]
-                # frame by frame: several at once lose whole pictures beside one that fails
-                context = tolerant.open_decoder(stream, threads=False)
-                frames = numbered(self.source, self._shown(decoded(context, packets, 0, problems)), start.frames[0])
-                yield from self._complete((f for f in frames if f[0] >= run.frames[0]), run.frames)
-            if loop is not None:
-                self.mended += loop.mended
+            for run in joined_groups(self.source, _widened(spans)):
+                start = self._start_of(run)
+                packets = islice(plain, start.packets[0] - place, run.packets[1] - place)
+                place = run.packets[1]
+                yield from self._decoded(stream, packets, start, run, problems)
+
+    def _decoded(self, stream: av.VideoStream, packets: Iterator[av.Packet], start: Group, run: Group,
+                 problems: DecodeLog) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The frames of a run, of packets that begin with those of `start`."""
+        # frame by frame: several at once lose whole pictures beside one that fails
+        context = tolerant.open_decoder(stream, threads=False)
+        frames = numbered(self.source, self._shown(decoded(context, packets, 0, problems)), start.frames[0])
+        yield from self._complete((f for f in frames if f[0] >= run.frames[0]), run.frames)
+
+    def _start_of(self, run: Group) -> Group:
+        """Where a decoder begins: the group before where the run's first picture is hit."""
+        hit = any(onset.packet == run.packets[0] for group in self.diagnosis.groups for onset in group.onsets)
+        return self._group_before(run) if hit else run
 
     def _fill(self, stream: av.VideoStream) -> Drawing | None:
         return Drawing(self.stages, stream) if self.stages is not None else None
