@@ -74,9 +74,13 @@ class Muon(torch.optim.Optimizer):
                 stack = torch.stack([ahead[i] for i in alike]) if len(alike) > 1 else ahead[alike[0]]
                 steps = orthogonalise(stack).view(len(alike), *stack.shape[-2:])
                 scale = 0.2 * max(stack.shape[-2:]) ** 0.5
+                rate = group["lr"] * scale
                 for i, step in zip(alike, steps, strict=True):
                     rows = _in_memory_order(moved[i])
-                    rows.add_(step.view(rows.shape), alpha=-group["lr"] * scale)
+                    if isinstance(rate, Tensor):
+                        rows.sub_(step.view(rows.shape) * rate)
+                    else:
+                        rows.add_(step.view(rows.shape), alpha=-rate)
         return loss
 
 

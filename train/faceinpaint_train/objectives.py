@@ -41,6 +41,7 @@ class Objective:
         self.loss = recipe["loss"]
         self.told = float(recipe["model"]["told"])
         self.dtype = precision_of(recipe["run"]["precision"], team.device)
+        self.recorded = recipe["run"]["graph"]
         self.modules: dict[str, nn.Module] = {}
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.perceptual: losses.PerceptualVgg16 | None = None
@@ -82,8 +83,23 @@ class Objective:
         factor = rate_factor(number, progress, o["warmup"], o["flat"])
         for optimiser in self.optimisers.values():
             for group in optimiser.param_groups:
-                group["lr"] = group["highest"] * factor
+                rate = group["highest"] * factor
+                if self.recorded:
+                    self.set_recorded_rate(group, rate)
+                else:
+                    group["lr"] = rate
         return factor * o["lr"]
+
+    def set_recorded_rate(self, group: dict[str, Any], rate: float) -> None:
+        """The rate where a recorded step reads it anew each time: in the device's memory."""
+        if not (isinstance(group["lr"], Tensor) and group["lr"].is_cuda):
+            group["lr"] = torch.zeros((), device=self.team.device)
+            group["capturable"] = True
+        group["lr"].fill_(rate)
+
+    def terms_at(self, progress: float) -> tuple[bool, ...]:
+        """Which terms of the loss count at `progress`: while these are the same, so is the work of a step."""
+        return ()
 
     def descend(self, name: str, loss: Tensor) -> Tensor:
         """One step of the optimisers of `name` down `loss`; the gradient's norm before clipping."""
@@ -94,7 +110,8 @@ class Objective:
             parameter.grad = gradient
         self.team.average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.recipe["optimiser"]["clip"] or math.inf)
-        if torch.isfinite(norm):
+        # a recorded step cannot ask: the run then ends on the figures of this step
+        if self.recorded or torch.isfinite(norm):
             for optimiser in together:
                 optimiser.step()
         return norm
@@ -132,6 +149,12 @@ class Paired(Objective):
         """The part that is trained alone: the first stage is called on its own, not by way of the whole network."""
         self.trained.compile()
 
+    def terms_at(self, progress: float) -> tuple[bool, ...]:
+        """Whether the adversarial and the perceptual term count at `progress`."""
+        loss = self.loss
+        judged = self.discriminator is not None and loss["adversarial_weight"] and progress >= loss["adversarial_from"]
+        return bool(judged), self.perceptual is not None and progress >= loss["perceptual_from"]
+
     def predict(self, net: nn.Module, shown: Tensor, mask: Tensor) -> Tensor:
         """At the resolution of the part that is trained."""
         told = mask * self.told
@@ -141,6 +164,7 @@ class Paired(Objective):
 
     def step(self, truth: Tensor, shown: Tensor, mask: Tensor, number: int, progress: float) -> dict[str, Tensor]:
         loss = self.loss
+        adversarial, perceptual = self.terms_at(progress)
         with self.autocast():
             whole = self.predict(self.generator, shown, mask)
         whole = whole.float()
@@ -153,7 +177,7 @@ class Paired(Objective):
         done = torch.lerp(truth, whole, mask)
         if loss["judge_crop"]:
             done, truth, mask = losses.hole_crop([done, truth, mask], mask, loss["judge_crop"])
-        if self.discriminator is not None and loss["adversarial_weight"] and progress >= loss["adversarial_from"]:
+        if self.discriminator is not None and adversarial:
             figures |= self.judge(truth, done, mask)
             with self.autocast():
                 scores, made = self.discriminator(done, mask)
@@ -164,7 +188,7 @@ class Paired(Objective):
             if loss["features"]:
                 terms["features"] = losses.feature_matching([m.float() for m in made], [r.float() for r in real])
                 total = total + loss["features"] * terms["features"]
-        if self.perceptual is not None and progress >= loss["perceptual_from"]:
+        if self.perceptual is not None and perceptual:
             with self.autocast():
                 terms["perceptual"] = self.perceptual(done, truth)
             total = total + loss["perceptual"] * terms["perceptual"]

@@ -83,6 +83,7 @@ DEFAULTS: Recipe = {
         "log_steps": 50,
         "precision": "auto",  # fp32, bf16
         "compile": False,
+        "graph": False,  # record a step once and replay it (CUDA graphs): for a GPU that waits to be told what to do
         "threads": 0,  # of torch; 0: its own choice
         "workers": -1,  # processes that make batches; 0: a thread; -1: all cores but one with a GPU, else a thread
     },

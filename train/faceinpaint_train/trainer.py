@@ -22,6 +22,7 @@ from faceinpaint_train.checks import check_size
 from faceinpaint_train.crops import Jitter, cut
 from faceinpaint_train.distributed import Team
 from faceinpaint_train.faces import FaceSet
+from faceinpaint_train.graph import RecordedStep
 from faceinpaint_train.objectives import build_objective
 from faceinpaint_train.recipe import Recipe
 from faceinpaint_train.records import Records, save_grid
@@ -55,6 +56,7 @@ class Trainer:
         self.plan = batch_plan(recipe, team)
         if recipe["run"]["compile"]:
             self.objective.compile()
+        self.graph = RecordedStep(self.objective) if recipe["run"]["graph"] else None
         self.step, self.elapsed, self.best, self.stop = 0, 0.0, -math.inf, False
         self.sums: dict[str, float] = {}  # of the figures since they were last written, over `counted` steps
         self.counted = 0
@@ -134,7 +136,8 @@ class Trainer:
     def train_step(self, batch: tuple[Tensor, ...]) -> tuple[dict[str, float], float]:
         truth, shown, mask = (self.to_device(part) for part in batch)
         rate = self.objective.set_rates(self.step, self.progress())
-        found = self.objective.step(truth, shown, mask, self.step, self.progress())
+        step = self.graph.step if self.graph else self.objective.step
+        found = step(truth, shown, mask, self.step, self.progress())
         # over the processes at every step, not once they are written: the sums in a checkpoint are then everyone's
         figures = self.team.mean(dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True)))
         if not all(math.isfinite(value) for value in figures.values()):
