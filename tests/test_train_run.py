@@ -24,6 +24,7 @@ from faceinpaint_train.run import mask_sheet, train
 from faceinpaint_train.state import load_state, save_state
 from faceinpaint_train.trainer import Trainer, batch_plan
 from PIL import Image
+from torch import nn
 
 from faceinpaint_cli.errors import DataError, ModelError, OutputError, UsageError
 from faceinpaint_cli.models.checkpoint import load_generator
@@ -289,6 +290,27 @@ def test_compiled_is_compiled_and_trains_alike(part, faces, tmp_path):
     assert results[1] == pytest.approx(results[0], rel=1e-3)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_recorded_steps_train_alike(faces, tmp_path):
+    """Also once the discriminator comes in and the step is another one."""
+    results = []
+    for recorded in ("false", "true"):
+        recipe = small_recipe(f"run.graph={recorded}", "model.part=whole", "discriminator.name=patchgan-spectral",
+                              "discriminator.options={ width = 4 }", "loss.adversarial_weight=0.1",
+                              "loss.adversarial_from=0.5", "optimiser.name=muon", "run.steps=24")
+        Trainer(recipe, faces, tmp_path / recorded, Team(device=torch.device("cuda"))).run()
+        results.append(losses(tmp_path / recorded))
+    assert results[1] == pytest.approx(results[0], rel=1e-2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is for machines without CUDA")
+def test_steps_are_recorded_on_cuda_alone(data, tmp_path):
+    with pytest.raises(UsageError, match=r"run\.graph=true is for one CUDA device"):
+        train(small_recipe("run.graph=true"), [data], tmp_path / "run", cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()  # told before the faces are read
+
+
 def test_figures_go_to_tensorboard(data, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     train(small_recipe(), [data], tmp_path / "run", cache=tmp_path / "cache")
@@ -368,6 +390,19 @@ def test_a_deeper_network_begins_as_the_shallow_one(faces, tmp_path):
         Trainer(small_recipe(f"model.init={tmp_path / 'deeper.ckpt'}", no_prior), faces, tmp_path, Team())
     with pytest.raises(ModelError, match="size mismatch"):
         Trainer(small_recipe(init, no_prior, refine_width=16), faces, tmp_path, Team())
+
+
+def test_muon_takes_its_rate_from_the_device_as_well():
+    """A recorded step reads it there."""
+    moved = []
+    for rate in (0.1, torch.tensor(0.1)):
+        weight = nn.Parameter(torch.linspace(-1, 1, 72).reshape(4, 2, 3, 3))
+        optimiser = Muon([weight], lr=0.0)
+        optimiser.param_groups[0]["lr"] = rate
+        weight.grad = torch.linspace(1, -1, 72).reshape(4, 2, 3, 3).cos()
+        optimiser.step()
+        moved.append(weight.detach())
+    assert torch.allclose(moved[0], moved[1], atol=1e-6)
 
 
 def test_muon_moves_filters_along_orthogonal_directions():

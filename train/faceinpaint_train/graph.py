@@ -6,11 +6,17 @@ import torch
 from torch import Tensor
 
 from faceinpaint_cli.errors import UsageError
+from faceinpaint_train.distributed import Team
 from faceinpaint_train.objectives import Objective
 
 BEFORE = 4
 """Steps that are done as usual before one is recorded: optimisers make their state in the first, cuDNN looks for the
 quickest convolutions, and what torch.compile makes is made."""
+
+
+def check_recordable(team: Team) -> None:
+    if team.device.type != "cuda" or team.world > 1:
+        raise UsageError("run.graph=true is for one CUDA device and one process: leave it out here")
 
 
 class RecordedStep:
@@ -23,9 +29,6 @@ class RecordedStep:
     """
 
     def __init__(self, objective: Objective) -> None:
-        team = objective.team
-        if team.device.type != "cuda" or team.world > 1:
-            raise UsageError("run.graph=true is for one CUDA device: leave it out here")
         self.objective = objective
         self.graph: torch.cuda.CUDAGraph | None = None
         self.terms: tuple[bool, ...] | None = None
@@ -60,8 +63,15 @@ class RecordedStep:
 
     def _record(self, batch: list[Tensor], number: int, progress: float) -> None:
         self.batch = [part.clone() for part in batch]
+        truth, shown, mask = self.batch
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
         # the thread that pins batches may call CUDA meanwhile: only this thread's calls are looked at
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.figures = self.objective.step(*self.batch, number, progress)
+        try:
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+                self.figures = self.objective.step(truth, shown, mask, number, progress)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # a step that asks for a value, as some discriminators do
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"a step of this recipe cannot be recorded ({reason}): leave out run.graph=true") from None

@@ -35,6 +35,7 @@ from faceinpaint_train.checks import check_networks
 from faceinpaint_train.distributed import Team, join_team
 from faceinpaint_train.faces import FaceSet, load_faces
 from faceinpaint_train.fit import fit
+from faceinpaint_train.graph import check_recordable
 from faceinpaint_train.recipe import Recipe
 from faceinpaint_train.records import read_stats, save_plot
 from faceinpaint_train.sources import SUFFIXES
@@ -66,6 +67,8 @@ def train(
             raise UsageError(f"-o {folder} is in DATA ({path}): put it elsewhere, or it learns from what it writes")
     cv2.setNumThreads(1)
     with join_team(resolve_device(device)) as team:
+        if recipe["run"]["graph"]:
+            check_recordable(team)
         faces = shared_faces(data, recipe["data"]["crop"], cache or folder / "cache", team)
         trainer = Trainer(recipe, faces, folder, team, begin=not resume)
         if resume:
