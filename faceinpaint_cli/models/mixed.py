@@ -8,32 +8,32 @@ from torch import Tensor, nn
 
 from faceinpaint_cli.models.networks.base import REACH, Base, visible_mean
 
-BAND = 1 / 64
-"""Standard deviation, as a share of the crop's side, of the blur that parts coarse from fine: 4 pixels of 256. Chosen
+BAND = 1 / 128
+"""Standard deviation, as a share of the crop's side, of the blur that parts coarse from fine: 2 pixels of 256. Chosen
 on validation faces: see train/EXPERIMENTS.md, where the means of the networks' weights and pictures are as well."""
 
 
 class Mixed(nn.Module):
     """The faithful network's picture with what the realistic one draws otherwise, fine parts first.
 
-    From `fidelity` 1 to a half the fine differences come in, which cost little PSNR and make the picture sharp; from
-    there to 0 the coarse ones, on which a network that is judged by its looks is further from the truth. At a half: the
-    faithful picture's light and colours with the realistic one's features. From a half down only the coarse part of the
-    faithful picture counts: its second stage, which draws the fine parts, is left out, and the rest made at half the
-    size.
+    `fidelity` is the share of the faithful picture in what is coarse: the mean of both is nearer to the truth than
+    either alone. The fine differences, which cost little PSNR and make the picture sharp, come in from 1 on, at first
+    quickly, and are all there at a half. From there down only the coarse part of the faithful picture counts: its
+    second stage, which draws the fine parts, is left out, and the rest made at half the size.
     """
 
     def __init__(self, realistic: Base, faithful: Base, fidelity: float) -> None:
         super().__init__()
         self.realistic, self.faithful = realistic, faithful
-        self.fine, self.coarse = min(1.0, 2 - 2 * fidelity), max(0.0, 1 - 2 * fidelity)
+        self.fine, self.coarse = 1 - max(0.0, 2 * fidelity - 1) ** 2, 1 - fidelity
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         realistic, sigma = self.realistic(image, mask).float(), BAND * image.shape[-1]
         if self.fine < 1:
             faithful = self.faithful(image, mask).float()
             difference = realistic - faithful
-            mixed = faithful + self.fine * (difference - blurred(difference, sigma))
+            low = blurred(difference, sigma)
+            mixed = faithful + self.fine * (difference - low) + self.coarse * low
         else:
             half, half_mask = visible_mean(image, mask, image.shape[-1] // 2)
             faithful = self.faithful.draft(half, half_mask, REACH - 1)[0].float()
