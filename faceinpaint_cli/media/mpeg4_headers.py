@@ -6,6 +6,7 @@ two in a row round alike, an odd number of them is missing between.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ HEADER_BYTES = 32
 INTRA, PREDICTED, BIDIRECTIONAL, SPRITE = range(4)
 """vop_coding_type (table 6-20)."""
 EXTENDED_ASPECT, RECTANGLE = 15, 0
+SIDE_BITS = 13
+"""Of a side of the pictures in a layer's header."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,29 @@ class Mpeg4Headers:
 
     def _take(self, headers: bytes) -> None:
         """Remember how long times are; a damaged header is left out."""
-        place = headers.find(b"\0\0\1")
-        while place >= 0:
-            if headers[place + 3 : place + 4] and headers[place + 3] in LAYERS:
-                with suppress(ValueError):
-                    self._time_bits = _time_bits(BitReader(headers[place + 4 : place + 4 + HEADER_BYTES]))
-            place = headers.find(b"\0\0\1", place + 3)
+        for place in layers(headers):
+            with suppress(ValueError):
+                resolution = time_resolution(BitReader(headers[place : place + HEADER_BYTES]))
+                self._time_bits = None if resolution is None else _bits_below(resolution)
 
 
-def _time_bits(r: BitReader) -> int | None:
-    """Bits of a picture's time, as a video object layer says (6.2.3); None where its pictures have shapes."""
+def layers(headers: bytes) -> Iterator[int]:
+    """Where headers of video object layers begin, behind their start codes."""
+    place = headers.find(b"\0\0\1")
+    while place >= 0:
+        if headers[place + 3 : place + 4] and headers[place + 3] in LAYERS:
+            yield place + 4
+        place = headers.find(b"\0\0\1", place + 3)
+
+
+def _bits_below(limit: int) -> int:
+    """Bits of a number below a limit."""
+    return max(1, (limit - 1).bit_length())
+
+
+def time_resolution(r: BitReader) -> int | None:
+    """Units of time in a second, as a video object layer says (6.2.3), read up to the size of its pictures (a marker
+    and SIDE_BITS for each side); None where these have shapes."""
     r.bits(1 + 8)
     if r.flag():
         r.bits(4 + 3)
@@ -77,4 +93,8 @@ def _time_bits(r: BitReader) -> int | None:
     if r.bits(2) != RECTANGLE:
         return None
     r.bits(1)
-    return max(1, (r.bits(16) - 1).bit_length())
+    resolution = r.bits(16)
+    r.bits(1)
+    if r.flag():
+        r.bits(_bits_below(resolution))
+    return resolution

@@ -26,6 +26,7 @@ from faceinpaint_cli.damage.evidence import Diagnosis, Onset
 from faceinpaint_cli.damage.extent import lost_part, lost_rows
 from faceinpaint_cli.fill.motion import Lost, Neighbour
 from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.coded_size import with_whole_macroblocks
 from faceinpaint_cli.media.h264_nal import length_size
 from faceinpaint_cli.media.hevc_sps import crops_left_or_top, unordered_packet
 from faceinpaint_cli.media.optical_flow import ANOTHER_SCENE, Planes, eight_bit, flow, remainder
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 CODED_ROW = {"mpeg1video": 16, "mpeg2video": 16, "mpeg4": 16, "hevc": 64, "mjpeg": 16}
 """The codecs that this works for, and the height of a row of their largest coded blocks in pixels."""
+MPEG = frozenset(("mpeg1video", "mpeg2video", "mpeg4"))
 RESUME = frozenset(("mpeg1video", "mpeg2video"))
 """Codecs whose every row of blocks begins with a code that can be found again."""
 SELF_CONTAINED = frozenset(("mjpeg",))
@@ -78,7 +80,8 @@ class InPlace:
         starts = ((self._number(group.first), group.first) for group in diagnosis.groups)
         self._starts = [(number, first) for number, first in starts if number not in self._hit]
         # What is hidden beyond the edge is referred to all the same, so it must be filled too.
-        self._whole = self._codec == "hevc" and not crops_left_or_top(stream.codec_context.extradata)
+        self._whole = self._codec in MPEG or (
+            self._codec == "hevc" and not crops_left_or_top(stream.codec_context.extradata))
         self._group: list[Numbered] = []  # from the last keyframe on
         self._written: dict[int, Planes] = {}  # what was put into hit pictures of that group, by number
         self.mended: list[Mended] = []
@@ -133,7 +136,7 @@ class InPlace:
     def _numbered(self, packets: Iterable[av.Packet], first: int) -> Iterator[Numbered]:
         """The packets from number `first` of the file on, as they are decoded."""
         put_in = self._stand_ins.put_in(packets, first) if self._stand_ins else enumerate(packets, first)
-        return ((number, self._unordered(packet)) for number, packet in put_in)
+        return ((number, self._readied(packet)) for number, packet in put_in)
 
     def _is_stand_in(self, number: int) -> bool:
         return self._stand_ins is not None and number in self._stand_ins.made
@@ -176,13 +179,14 @@ class InPlace:
             if seen - last_hit > 2 * AHEAD:
                 coming.clear()
 
-    def _unordered(self, packet: av.Packet) -> av.Packet:
-        """The packet, without leave to hold pictures back."""
-        if self._codec != "hevc":
+    def _readied(self, packet: av.Packet) -> av.Packet:
+        """The packet, without leave to hold pictures back, or to hide a part of them."""
+        if self._codec not in ("hevc", *MPEG):
             return packet
         data = bytes(packet)
         try:
-            changed = unordered_packet(data, self._prefix)
+            changed = (unordered_packet(data, self._prefix) if self._codec == "hevc"
+                       else with_whole_macroblocks(data, self._codec))
         except ValueError:  # a parameter set that is itself damaged
             return packet
         if changed == data:
@@ -190,7 +194,10 @@ class InPlace:
         return with_data(packet, changed)
 
     def _open(self, vectors: bool) -> av.VideoCodecContext:
-        return tolerant.open_decoder(self._stream, threads=False, vectors=vectors, whole=self._whole, at_once=True)
+        context = tolerant.open_decoder(self._stream, threads=False, vectors=vectors, whole=self._whole, at_once=True)
+        if self._codec in MPEG and context.extradata:
+            context.extradata = with_whole_macroblocks(context.extradata, self._codec)
+        return context
 
     def _next_key(self, number: int) -> list[tuple[int, av.VideoFrame]]:
         """The first picture of the next group that begins with an intact one: all there is for the start of a file."""
@@ -200,7 +207,7 @@ class InPlace:
         with open_video(self._path) as container:
             packets = islice(read_packets(container, video_stream(container, self._path)), start, start + 1)
             decoder = self._open(vectors=False)
-            return [(f.pts, f) for p in packets for f in tolerant.decode_one(decoder, self._unordered(p))[0]
+            return [(f.pts, f) for p in packets for f in tolerant.decode_one(decoder, self._readied(p))[0]
                     if f.pts is not None]
 
     def _mend(self, frame: av.VideoFrame, onset: Onset, past: Iterable[tuple[int, av.VideoFrame]],
