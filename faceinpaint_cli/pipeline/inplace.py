@@ -71,7 +71,7 @@ class InPlace:
         if self._codec == "hevc":
             self._stand_ins = HevcStandIns(diagnosis, stream)
         elif self._codec not in SELF_CONTAINED:
-            self._stand_ins = IntraStandIns(diagnosis)
+            self._stand_ins = IntraStandIns(diagnosis, stream)
         self._hit = {self._number(o.packet): o for group in diagnosis.groups for o in group.onsets}
         if self._stand_ins:
             self._hit.update(self._stand_ins.onsets())
@@ -254,26 +254,26 @@ class InPlace:
         does better with that, as decoders conceal it; or the next keyframe, where the group shows that it began that
         one's scene, for what is before a cut tells nothing of what is after it."""
         assert frame.pts is not None
-        course = self._course(following, frame.pts, filled[0])
+        courses = [self._course(following, frame.pts, filled[0])]
         for still in before:
-            other = self._course(following, frame.pts, still.planes)
-            if course.strays_from(other, frame.pts):
-                course, filled = other, (still.planes, "still")
-        if course.misfit > ANOTHER_SCENE:
+            courses.append(self._course(following, frame.pts, still.planes))
+            if not courses[0].is_better_than(courses[1], frame.pts):
+                filled = still.planes, "still"
+        if min(course.misfit for course in courses) > ANOTHER_SCENE:
             for _, key in self._next_key(following[0][0]):
                 if same_shape(key, frame):
                     begun = planes_of(key)
                     other = self._course(following, frame.pts, begun)
-                    if (other.misfit < course.misfit / WORTH
-                            and other.jumps_after(frame.pts) < course.jumps_after(frame.pts)):
+                    if all(other.misfit < course.misfit / WORTH
+                           and other.jumps_after(frame.pts) < course.jumps_after(frame.pts) for course in courses):
                         return begun, "later"
         return filled
 
     def _course(self, following: Sequence[Numbered], time: int, planes: Planes) -> Course:
         """How the group goes on if its picture at `time`, the first of `following`, is made to be `planes`."""
-        end = next((place for place, (_, packet) in enumerate(following) if place and packet.is_keyframe), None)
-        key = None if end is None or following[end][0] in self._hit else following[end]
-        group = [*self._group, *following[1:end]]
+        stop = next((place for place, (_, packet) in enumerate(following) if place and packet.is_keyframe), None)
+        key = None if stop is None or following[stop][0] in self._hit else following[stop]
+        group = [*self._group, *following[1:stop]]
         written = {**self._written, following[0][0]: planes}
         times = sorted(packet.pts for _, packet in group if packet.pts is not None)
         near = times[max(0, bisect_left(times, time) - 1) :][: STEPS + 2]
@@ -293,10 +293,10 @@ class InPlace:
                     last = frame.pts, frame
                 if frame.pts in near:
                     lumas[frame.pts] = eight_bit(planes_of(frame)[0])
-        misfit = math.nan
-        if truth is not None and last is not None and same_shape(truth, last[1]):
-            misfit = float(remainder(*(eight_bit(planes_of(f)[0]) for f in (truth, last[1]))).mean())
-        return Course(misfit, lumas)
+        if truth is None or last is None or not same_shape(truth, last[1]):
+            return Course(math.nan, lumas)
+        then, there = (eight_bit(planes_of(picture)[0]) for picture in (last[1], truth))
+        return Course(float(remainder(there, then).mean()), lumas, (then, there))
 
     def _lost(self, own: Planes, onset: Onset, beside: Sequence[Planes]) -> np.ndarray:
         """HW bool: what looks lost, and what the decoder says that it made up."""
