@@ -24,6 +24,9 @@ KNOWN_AT_LEAST = 0.03
 
 TOLD = 0.75
 """How far the speed at either end of a gap bends the way between them: of all that bends a smooth curve."""
+DISSOLVED, DISAGREES, BESIDE = 3, 16.0, 4.0
+"""In gaps of so many pictures one end is dissolved into the other where they differ by more than about so many grey
+levels at one place of a picture between, around it by a standard deviation of so many pixels."""
 
 
 @dataclass(frozen=True)
@@ -172,11 +175,34 @@ def on_the_way(a: Neighbour, c: Neighbour, times: Sequence[int], earlier: Neighb
     or `later` than `c` tells how fast all was then, on one that begins and ends so.
 
     (PSNR where the picture before the gap is not the same, of gaps of 7 pictures in 8 clips: 26.7 to 28.5 dB, 15 to 5 %
-    of the pictures below that one held; of 14 in 7 others 30.4 to 32.2 dB, 15 to 7 %; of one 36.6 to 37.2 dB.)
+    of the pictures below that one held; of 14 in 7 others 30.4 to 32.2 dB, 15 to 7 %; of one 36.6 to 37.2 dB.) Where
+    what both ends show disagrees there is no motion to go by, and in long gaps one is dissolved into the other. (10
+    clips: 28.3 dB as without it, 12 to 9 %, and 25.6 to 25.8 dB, 16 to 10 %.)
     """
     ways = _both_ways(a, c)
     speeds = tuple(_way_at(end, beside, c.time - a.time) for end, beside in ((a, earlier), (c, later)))
-    return (_on_the_way(a, c, ways, time, speeds)[2] for time in times)
+    for time in times:
+        from_a, from_c, both = _on_the_way(a, c, ways, time, speeds)
+        if len(times) < DISSOLVED:
+            yield both
+            continue
+        apart = cv2.absdiff(eight_bit(from_a[0]), eight_bit(from_c[0])).astype(np.float32)
+        agreed = np.exp(np.square(cv2.GaussianBlur(apart, (0, 0), BESIDE) / DISAGREES) / -2)
+        yield tuple(_mixed(agreed, x, y)
+                    for x, y in zip(both, _both(a.planes, c.planes, (time - a.time) / (c.time - a.time)), strict=True))
+
+
+def _both(a: Planes, c: Planes, part: float) -> Planes:
+    """Two pictures mixed, so much of the second."""
+    return tuple(np.rint((1 - part) * x.astype(np.float32) + part * y).astype(x.dtype)
+                 for x, y in zip(a, c, strict=True))
+
+
+def _mixed(share: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """A plane of so much of one (HW, luma size) and the rest of another."""
+    if share.shape != one.shape:
+        share = cv2.resize(share, one.shape[::-1], interpolation=cv2.INTER_AREA)
+    return np.rint(share * one + (1 - share) * other).astype(one.dtype)
 
 
 def _both_ways(a: Neighbour, c: Neighbour) -> tuple[np.ndarray, np.ndarray]:
@@ -210,9 +236,7 @@ def _on_the_way(a: Neighbour, c: Neighbour, ways: tuple[np.ndarray, np.ndarray],
         gone, left = part * middle + bent, (1 - part) * middle - bent
     from_a = tuple(warp(p, -gone) for p in a.planes)
     from_c = tuple(warp(p, left) for p in c.planes)
-    both = tuple(np.rint((1 - part) * x.astype(np.float32) + part * y).astype(x.dtype)
-                 for x, y in zip(from_a, from_c, strict=True))
-    return from_a, from_c, both
+    return from_a, from_c, _both(from_a, from_c, part)
 
 
 def later_motion(vectors: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

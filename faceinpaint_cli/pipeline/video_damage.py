@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -163,7 +164,22 @@ class MendedFrames:
         # frame by frame: several at once lose whole pictures beside one that fails
         context = tolerant.open_decoder(stream, threads=False)
         frames = numbered(self.source, self._shown(decoded(context, packets, 0, problems)), start.frames[0])
+        if self.diagnosis.codec == "av1":
+            frames = self._without_stale(frames)
         yield from self._complete((f for f in frames if f[0] >= run.frames[0]), run.frames)
+
+    def _without_stale(self, frames: Iterator[tuple[int, av.VideoFrame]]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The frames without those of AV1 that are not what they should be: a packet may only say which picture in
+        memory is to be shown (show_existing_frame), and where that was lost one stands there that was shown before."""
+        shown: set[bytes] = set()
+        for number, frame in frames:
+            digest = hashlib.sha256(luma_array(frame).tobytes()).digest()
+            if digest in shown and number < len(self.damaged) and self.damaged[number]:
+                continue
+            if frame.key_frame:
+                shown.clear()
+            shown.add(digest)
+            yield number, frame
 
     def _start_of(self, run: Group) -> Group:
         """Where a decoder begins: the group before where the run's first picture is hit."""
