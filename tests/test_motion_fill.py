@@ -15,6 +15,7 @@ from faceinpaint_cli.fill.motion import (
     composed,
     later_motion,
     motion_through,
+    on_the_way,
 )
 from faceinpaint_cli.media.optical_flow import Planes, warp
 
@@ -172,3 +173,15 @@ def test_composed_keeps_what_is_not_lost() -> None:
     out = composed(a, b, lower_half())
     assert (out[0][:48] == a[0][:48]).all() and (out[0][48:] == b[0][48:]).all()
     assert out[1].shape == a[1].shape
+
+
+def test_between_two_pictures_all_leaves_and_arrives_as_fast_as_it_moves_there() -> None:
+    def shift(time: float) -> float:
+        return time**2 / 10  # ever faster
+
+    a, c, earlier, later = (Neighbour(t, at(shift(t))) for t in (2, 10, 1, 11))
+    times, inside = range(3, 10), np.ones(at(0)[0].shape, bool)
+    straight, bent = (list(on_the_way(a, c, times, *beside)) for beside in ((), (earlier, later)))
+    errors = [[error(made, at(shift(t)), inside) for t, made in zip(times, way, strict=True)]
+              for way in (straight, bent)]
+    assert sum(errors[1]) < 0.5 * sum(errors[0])

@@ -225,6 +225,29 @@ def test_av1_pictures_that_never_come_out_are_made_from_those_beside_them(tmp_pa
     assert len(before) > 1 and np.mean(after) > np.mean(before) + 5
 
 
+def test_av1_pictures_that_are_shown_from_memory_instead_of_lost_ones_are_made_anew(tmp_path: Path) -> None:
+    clip = encode(tmp_path / "clean.mkv", "libsvtav1", (scene(i, *SIZE) for i in range(48)), 16,
+                  options={"crf": "25", "preset": "10", "svtav1-params": "lp=1"})
+    clean = decoded(clip)
+    assert len({planes[0].tobytes() for planes in clean.values()}) == len(clean)
+    stale = 0
+    for lost in range(17, 31):
+        damaged = remuxed(clip, tmp_path / "damaged.mkv", lambda n, data, lost=lost: (
+            bytes(len(data)) if n == lost else data))
+        plain = decoded(damaged)
+        wrong = [t for t in plain if t in clean and plain[t][0].tobytes() in
+                 {p[0].tobytes() for other, p in clean.items() if other != t}]
+        if not wrong or not diagnose(damaged).damaged:
+            continue
+        stale += len(wrong)
+        mended = MendedFrames.of(index_video(damaged), diagnose(damaged))
+        shown = {int(mended.source.times[n]): planes_of(f) for n, f in mended.read([(0, 48)], DecodeLog())}
+        assert sorted(shown) == sorted(clean)
+        assert all(psnr(clean[t], shown[t]) > psnr(clean[t], plain[t]) for t in wrong)
+    assert stale
+
+
+
 def test_vp8_is_filled_though_its_colours_are_told_by_its_decoder_alone(tmp_path: Path) -> None:
     clip = encode(tmp_path / "clip.webm", "libvpx", (scene(i, *SIZE) for i in range(12)), 6,
                   options={"deadline": "realtime", "cpu-used": "6", "crf": "10", "b": "1M"})

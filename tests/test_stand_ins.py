@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from faceinpaint_cli.damage.evidence import Diagnosis, diagnose
 from faceinpaint_cli.damage.gaps import CodedPicture
 from faceinpaint_cli.damage.references import absent_references
 from faceinpaint_cli.fill.motion import Lost
+from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.coded_size import with_whole_macroblocks
 from faceinpaint_cli.media.h264_nal import length_size
 from faceinpaint_cli.media.hevc_headers import Header, HevcHeaders
+from faceinpaint_cli.media.mpeg4_headers import BIDIRECTIONAL, INTRA, Clock, Mpeg4Headers
 from faceinpaint_cli.media.optical_flow import Planes
 from faceinpaint_cli.media.planes import planes_of
 from faceinpaint_cli.media.video_index import index_video
-from faceinpaint_cli.media.video_reader import DecodeLog
+from faceinpaint_cli.media.video_reader import DecodeLog, with_data
+from faceinpaint_cli.pipeline.course import Course
 from faceinpaint_cli.pipeline.inplace import InPlace
 from faceinpaint_cli.pipeline.video_damage import MendedFrames
 
@@ -207,6 +212,85 @@ def test_mpeg_goes_on_from_the_true_picture_where_one_is_lost(tmp_path: Path, ca
     hurt = [t for t in clean if t not in plain or psnr(clean[t], plain[t]) < 45]
     before = np.mean([psnr(clean[t], plain[max(p for p in plain if p <= t)]) for t in hurt])
     assert np.mean([min(psnr(clean[t], filled[t]), 60) for t in hurt]) > before + 1
+
+
+def with_hidden(path: Path) -> dict[int, Planes]:
+    """As `decoded`, with what is hidden beyond the edge."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        codec = stream.codec_context.codec.canonical_name
+        context = tolerant.open_decoder(stream, threads=False, whole=True)
+        context.extradata = with_whole_macroblocks(stream.codec_context.extradata or b"", codec)
+        packets = (with_data(p, with_whole_macroblocks(bytes(p), codec)) for p in container.demux(stream) if p.size)
+        return {f.pts: planes_of(f) for _, frames, _ in tolerant.decode(context, packets) for f in frames}
+
+
+@pytest.mark.parametrize("case", MPEG)
+def test_what_is_hidden_beyond_the_edge_is_mended_too(tmp_path: Path, case: str) -> None:
+    codec, options = MPEG[case]
+    clip = encode(tmp_path / "clean.mkv", codec, (scene(i, 138, 170) for i in range(20)), 20, options=options)
+    clean, all_of_it = decoded(clip), with_hidden(clip)
+    assert all(a[0].shape == (138, 170) and b[0].shape == (144, 176) and (b[0][:138, :170] == a[0]).all()
+               for a, b in zip(clean.values(), all_of_it.values(), strict=True))
+    damaged = destroyed(clip, {9})
+    shown = mended(damaged, diagnose(damaged), lambda picture: (all_of_it[picture.time], "true"))
+    assert list(shown) == sorted(clean)
+    assert all((a == b).all() for t in clean for a, b in zip(clean[t], shown[t], strict=True))
+
+
+def test_a_header_that_cannot_be_read_keeps_its_size() -> None:
+    for codec, data in [("mpeg4", b"\0\0\1\x20\x08"), ("mpeg2video", b"\0\0\1\xb3\x0b"), ("mpeg4", b"")]:
+        assert with_whole_macroblocks(data, codec) == data
+
+
+@pytest.mark.parametrize("pictures", ["0", "2"])
+def test_what_is_put_into_mpeg4_is_shown_when_the_lost_picture_was(tmp_path: Path, pictures: str) -> None:
+    clip = encode(tmp_path / "clean.mkv", "mpeg4", (scene(i, *SIZE) for i in range(60)), 60,
+                  options={"qscale": "3", "bf": pictures})
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        extradata, time_base = stream.codec_context.extradata, stream.time_base
+        packets = [(bytes(p), p.pts) for p in container.demux(stream) if p.size]
+    reader = Mpeg4Headers(extradata)
+    references = [i for i, (data, _) in enumerate(packets) if reader.of(data).kind != BIDIRECTIONAL]
+    assert any(reader.of(packets[i][0]).seconds for i in references[1:]), "one begins another second"
+    for lost in references[1:]:
+        clock = Clock(extradata, time_base)
+        for data, pts in packets[:lost]:
+            clock.see(data, pts)
+        data, pts = packets[lost]
+        made, true = reader.of(clock.reference_at(packets[0][0], pts)), reader.of(data)
+        assert (made.kind, made.seconds, made.ticks) == (INTRA, true.seconds, true.ticks)
+
+
+def test_pictures_across_a_lost_mpeg4_reference_come_out(tmp_path: Path) -> None:
+    clip = encode(tmp_path / "clean.mkv", "mpeg4", (scene(i, *SIZE) for i in range(40)), 40,
+                  options={"qscale": "3", "bf": "2"})
+    clean = decoded(clip)
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        packets = [(bytes(p), p.pts) for p in container.demux(stream) if p.size]
+        reader = Mpeg4Headers(stream.codec_context.extradata)
+    references = [i for i, (data, _) in enumerate(packets) if reader.of(data).kind != BIDIRECTIONAL]
+    for lost in references[2:9]:
+        damaged = destroyed(clip, {lost})
+        shown = mended(damaged, diagnose(damaged), lambda picture: (
+            clean[picture.time] if picture.decoded is None else picture.decoded, "true"))
+        assert list(shown) == sorted(clean)
+        following = packets[references[references.index(lost) + 1]][1]
+        crossing = [t for t in clean if packets[lost][1] < t < following]
+        assert all(psnr(clean[t], shown[t]) > 35 for t in crossing)
+
+
+def test_the_picture_before_stays_unless_another_proves_itself() -> None:
+    pictures = [scene(i, *SIZE) for i in range(5)]
+    true = dict(enumerate(pictures))
+    aside = {**true, 2: np.roll(pictures[2], 9, 1), 3: np.roll(pictures[3], 9, 1)}
+    key = pictures[4]
+    assert Course(1.0, true, (pictures[3], key)).is_better_than(Course(1.0, aside, (aside[3], key)), 1)
+    assert not Course(1.0, aside, (aside[3], key)).is_better_than(Course(1.0, true, (pictures[3], key)), 1)
+    assert not Course(1.0, true, (pictures[3], key)).is_better_than(Course(1.0, true, (pictures[3], key)), 1)
+    assert not Course(math.nan, true).is_better_than(Course(math.nan, true), 1)
 
 
 def test_a_first_mpeg4_keyframe_of_which_nothing_is_left_is_filled_from_the_next(tmp_path: Path) -> None:

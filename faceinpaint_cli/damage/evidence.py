@@ -23,6 +23,7 @@ import av
 from faceinpaint_cli.damage.audio import damaged_sound
 from faceinpaint_cli.damage.decoder_log import decode_logged, listening
 from faceinpaint_cli.damage.gaps import CodedPicture, Missing, missing_pictures, packets_after_gaps
+from faceinpaint_cli.damage.other_video import damaged_other_video
 from faceinpaint_cli.damage.references import Absent, absent_references
 from faceinpaint_cli.damage.unread import unread_pictures
 from faceinpaint_cli.errors import InputError
@@ -214,7 +215,8 @@ def diagnose(path: Path | str, lacks: bool = False) -> Diagnosis:
     placed = [Group(g.first, g.last, tuple(o for o in onsets if g.first <= o.packet < g.last),
                     tuple(m for m in missing if g.first < m.before <= g.last)) for g in groups]
     found = Diagnosis(str(path), codec, time_base, tuple(survey.pictures), tuple(placed))
-    return replace(found, notes=(*broken_off(path), *(damaged_sound(path) if found.damaged else ())))
+    return replace(found, notes=(*broken_off(path), *damaged_other_video(path),
+                                 *(damaged_sound(path) if found.damaged else ())))
 
 
 def _absent(survey: _Survey, groups: Sequence[Group]) -> list[Absent]:

@@ -22,6 +22,12 @@ CELL = 4
 KNOWN_AT_LEAST = 0.03
 """Share of the picture that must be intact for its own motion to be trusted."""
 
+TOLD = 0.75
+"""How far the speed at either end of a gap bends the way between them: of all that bends a smooth curve."""
+DISSOLVED, DISAGREES, BESIDE = 3, 16.0, 4.0
+"""In gaps of so many pictures one end is dissolved into the other where they differ by more than about so many grey
+levels at one place of a picture between, around it by a standard deviation of so many pixels."""
+
 
 @dataclass(frozen=True)
 class Neighbour:
@@ -163,10 +169,40 @@ def _between(picture: Lost) -> dict[str, Planes]:
     return {"both": both, "earlier": from_a, "later": from_c, "still": a.planes, "still later": c.planes}
 
 
-def on_the_way(a: Neighbour, c: Neighbour, times: Sequence[int]) -> Iterator[Planes]:
-    """The pictures at `times` between two clean ones, on a straight line."""
+def on_the_way(a: Neighbour, c: Neighbour, times: Sequence[int], earlier: Neighbour | None = None,
+               later: Neighbour | None = None) -> Iterator[Planes]:
+    """The pictures at `times` between two clean ones: on a straight line, or, where a picture shown `earlier` than `a`
+    or `later` than `c` tells how fast all was then, on one that begins and ends so.
+
+    (PSNR where the picture before the gap is not the same, of gaps of 7 pictures in 8 clips: 26.7 to 28.5 dB, 15 to 5 %
+    of the pictures below that one held; of 14 in 7 others 30.4 to 32.2 dB, 15 to 7 %; of one 36.6 to 37.2 dB.) Where
+    what both ends show disagrees there is no motion to go by, and in long gaps one is dissolved into the other. (10
+    clips: 28.3 dB as without it, 12 to 9 %, and 25.6 to 25.8 dB, 16 to 10 %.)
+    """
     ways = _both_ways(a, c)
-    return (_on_the_way(a, c, ways, time)[2] for time in times)
+    speeds = tuple(_way_at(end, beside, c.time - a.time) for end, beside in ((a, earlier), (c, later)))
+    for time in times:
+        from_a, from_c, both = _on_the_way(a, c, ways, time, speeds)
+        if len(times) < DISSOLVED:
+            yield both
+            continue
+        apart = cv2.absdiff(eight_bit(from_a[0]), eight_bit(from_c[0])).astype(np.float32)
+        agreed = np.exp(np.square(cv2.GaussianBlur(apart, (0, 0), BESIDE) / DISAGREES) / -2)
+        yield tuple(_mixed(agreed, x, y)
+                    for x, y in zip(both, _both(a.planes, c.planes, (time - a.time) / (c.time - a.time)), strict=True))
+
+
+def _both(a: Planes, c: Planes, part: float) -> Planes:
+    """Two pictures mixed, so much of the second."""
+    return tuple(np.rint((1 - part) * x.astype(np.float32) + part * y).astype(x.dtype)
+                 for x, y in zip(a, c, strict=True))
+
+
+def _mixed(share: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """A plane of so much of one (HW, luma size) and the rest of another."""
+    if share.shape != one.shape:
+        share = cv2.resize(share, one.shape[::-1], interpolation=cv2.INTER_AREA)
+    return np.rint(share * one + (1 - share) * other).astype(one.dtype)
 
 
 def _both_ways(a: Neighbour, c: Neighbour) -> tuple[np.ndarray, np.ndarray]:
@@ -174,19 +210,33 @@ def _both_ways(a: Neighbour, c: Neighbour) -> tuple[np.ndarray, np.ndarray]:
     return flow(first, last), flow(last, first)
 
 
-def _on_the_way(a: Neighbour, c: Neighbour, ways: tuple[np.ndarray, np.ndarray],
-                time: int) -> tuple[Planes, Planes, Planes]:
-    """The picture at `time` from `a`, from `c` and from both by nearness; `ways` is the flow there and back."""
+def _way_at(end: Neighbour, beside: Neighbour | None, span: int) -> np.ndarray | None:
+    """How far each pixel of a picture would go in a `span` of time, as it stands to the one `beside` it."""
+    if beside is None:
+        return None
+    return flow(eight_bit(end.planes[0]), eight_bit(beside.planes[0])) * (span / (beside.time - end.time))
+
+
+def _on_the_way(a: Neighbour, c: Neighbour, ways: tuple[np.ndarray, np.ndarray], time: int,
+                speeds: Sequence[np.ndarray | None] = (None, None)) -> tuple[Planes, Planes, Planes]:
+    """The picture at `time` from `a`, from `c` and from both by nearness; `ways` is the flow there and back, `speeds`
+    as of `_way_at` for either."""
     part = (time - a.time) / (c.time - a.time)
     there, back = ways
     middle = (there - back) / 2
+    gone, left = part * middle, (1 - part) * middle
     for _ in range(2):
-        middle = (carried(there, -part * middle) - carried(back, (1 - part) * middle)) / 2
-    from_a = tuple(warp(p, -part * middle) for p in a.planes)
-    from_c = tuple(warp(p, (1 - part) * middle) for p in c.planes)
-    both = tuple(np.rint((1 - part) * x.astype(np.float32) + part * y).astype(x.dtype)
-                 for x, y in zip(from_a, from_c, strict=True))
-    return from_a, from_c, both
+        middle = (carried(there, -gone) - carried(back, left)) / 2
+        # cubic Hermite: on a straight line but for how far the speeds at its ends are from that
+        bent = np.zeros_like(middle)
+        for speed, moved, weight in zip(speeds, (-gone, left), (part * (1 - part) ** 2, -(1 - part) * part**2),
+                                        strict=True):
+            if speed is not None:
+                bent += weight * TOLD * (carried(speed, moved) - middle)
+        gone, left = part * middle + bent, (1 - part) * middle - bent
+    from_a = tuple(warp(p, -gone) for p in a.planes)
+    from_c = tuple(warp(p, left) for p in c.planes)
+    return from_a, from_c, _both(from_a, from_c, part)
 
 
 def later_motion(vectors: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

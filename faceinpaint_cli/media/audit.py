@@ -24,13 +24,14 @@ from faceinpaint_cli.media.video_index import (
     Look,
     VideoIndex,
     index_video,
+    is_cover,
     light_of,
     mastering_of,
     nth_video,
     open_video,
 )
 from faceinpaint_cli.media.video_reader import DecodeLog, read_frames, read_packets
-from faceinpaint_cli.media.video_writer import Written, is_cover
+from faceinpaint_cli.media.video_writer import Written
 
 ROUNDED_TIMES = {"matroska": Fraction(1, 1000), "webm": Fraction(1, 1000), "flv": Fraction(1, 1000),
                  "mpeg": Fraction(2, 90000), "mpegts": Fraction(2, 90000)}

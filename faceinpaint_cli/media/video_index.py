@@ -154,8 +154,7 @@ def open_video(path: Path) -> Iterator[av.container.InputContainer]:
 
 def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
     """The stream that is repaired: the best one that is no cover picture and that can be decoded."""
-    picture = av.stream.Disposition.attached_pic
-    streams = [s for s in container.streams.video if not s.disposition & picture]
+    streams = [s for s in container.streams.video if not is_cover(s)]
     if not streams:
         found = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise InputError(f"{path}: expected a video stream, found only {found}; leave this file out")
@@ -165,6 +164,11 @@ def video_stream(container: av.container.InputContainer, path: Path) -> av.Video
                          "convert it first")
     best = container.streams.best("video")
     return best if best in readable else readable[0]
+
+
+def is_cover(stream: av.stream.Stream) -> bool:
+    """Whether a video stream is one still picture that stands for the file."""
+    return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def nth_video(container: av.container.InputContainer, number: int) -> av.VideoStream:

@@ -28,6 +28,7 @@ from faceinpaint_cli.media.segments import SegmentStore
 from faceinpaint_cli.media.smart_render import Joiner, RenderPlan
 from faceinpaint_cli.media.video_index import (
     VideoIndex,
+    is_cover,
     keeps_alpha_apart,
     location,
     nth_video,
@@ -336,11 +337,6 @@ class _Assembly:
         target.disposition = source.disposition
         if self.programs and not (source.id == BLU_RAY_MAP and self.blu_ray):
             target.id = source.id
-
-
-def is_cover(stream: av.stream.Stream) -> bool:
-    """Whether a video stream is one still picture that stands for the file."""
-    return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _only_packet(path: Path, number: int) -> bytes:

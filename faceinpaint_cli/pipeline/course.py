@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import cv2
 import numpy as np
 
 from faceinpaint_cli.media.optical_flow import ANOTHER_SCENE, left_over, quick_flow
@@ -22,21 +23,28 @@ JUMPY, STEPS = 1.1, 6
 times as much from each other, after the best motion: their intact residuals do not fit to what they are added to."""
 
 
-STRAYS, NOISE = 1.02, 0.1
-"""Of two pictures put where nothing is left of one, the second is the better one where with the first what follows
-jumps so many times as much, times the same of how far its end is from the next keyframe. (Of 110 lost pictures of
-MPEG-2, MPEG-4 and HEVC, filled ones gained up to 10.9 dB on the picture before, and lost up to 35.8: all but 14 were
-told rightly, none of those by more than 2.3 dB.) Noise in grey levels is added, so that stills do not decide."""
+STAYS, NOISE = 0.995, 0.1
+"""Of two pictures put where nothing is left of one, the second stays unless the first does better by this factor. The
+second is what decoders show, and where the picture rested a guess at its motion costs up to twenty decibels ..."""
+BY_JUMPS, BY_PLACE = 0.5, 0.1
+"""... measured by how far the group's last picture is from the next keyframe, times how much what follows jumps and how
+far that last picture, as it stands, is from the keyframe where the two courses part, to these powers: after the best
+motion little is left of a fill that is a little aside. (Of 216 lost pictures of MPEG-4, 15 clips, a guess was better
+for 152. PSNR inside the damage and frames made worse: always the guess 29.1 dB, 18 %; told by jumps and misfit alone
+29.6, 3.7 %; like this 29.7, 1.7 %; never 28.0.) Noise in grey levels is added, so that stills do not decide."""
+AROUND = 8.0
+"""Standard deviation in pixels of the place around a pixel in which two courses part."""
 
 
 @dataclass(frozen=True)
 class Course:
     """A group as one decode shows it: how far its last picture is from the keyframe that follows it (`misfit`, grey
-    levels after the best motion; not a number where there is none) and luma (HW uint8) of its pictures from the one
-    before the hit one on, by time."""
+    levels after the best motion; not a number where there is none), luma (HW uint8) of its pictures from the one
+    before the hit one on, by time, and of the last one and that keyframe (`end`)."""
 
     misfit: float
     lumas: Mapping[int, np.ndarray]
+    end: tuple[np.ndarray, np.ndarray] | None = None
 
     def is_worse_than(self, concealed: Course) -> bool:
         """Whether this course, with a fill, is to be given up for the `concealed` one."""
@@ -45,17 +53,23 @@ class Course:
         both = sorted(self.lumas.keys() & concealed.lumas.keys())
         return jumps([self.lumas[t] for t in both]) > JUMPY * jumps([concealed.lumas[t] for t in both])
 
-
     def jumps_after(self, time: int) -> float:
         """Grey levels by which the pictures from the one at `time` on differ from one to the next."""
         return jumps([luma for t, luma in sorted(self.lumas.items()) if t >= time]) + NOISE
 
-    def strays_from(self, other: Course, time: int) -> bool:
-        """Whether this course is worse than an `other` one, from the picture at `time` on, that each has another of."""
-        own, its = self.jumps_after(time), other.jumps_after(time)
-        if not math.isnan(self.misfit) and not math.isnan(other.misfit):
-            own, its = own * (self.misfit + NOISE), its * (other.misfit + NOISE)
-        return own > STRAYS * its
+    def is_better_than(self, other: Course, time: int) -> bool:
+        """Whether this course is the better one, from the picture at `time` on that each has another of, by so much
+        that the `other` one does not stay."""
+        ratio = (self.jumps_after(time) / other.jumps_after(time)) ** BY_JUMPS
+        if self.end is not None and other.end is not None:
+            ratio *= (self.misfit + NOISE) / (other.misfit + NOISE)
+            parted = cv2.absdiff(self.end[0], other.end[0]).astype(np.float32)
+            if parted.any():
+                weights = cv2.GaussianBlur(parted, (0, 0), AROUND)
+                own, its = (np.average(cv2.absdiff(*course.end), weights=weights) + NOISE
+                            for course in (self, other) if course.end is not None)
+                ratio *= (own / its) ** BY_PLACE
+        return ratio < STAYS
 
 
 def keyframe_tells(now: float, filled: float) -> bool:

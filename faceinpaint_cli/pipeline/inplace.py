@@ -26,6 +26,7 @@ from faceinpaint_cli.damage.evidence import Diagnosis, Onset
 from faceinpaint_cli.damage.extent import lost_part, lost_rows
 from faceinpaint_cli.fill.motion import Lost, Neighbour
 from faceinpaint_cli.media import tolerant
+from faceinpaint_cli.media.coded_size import with_whole_macroblocks
 from faceinpaint_cli.media.h264_nal import length_size
 from faceinpaint_cli.media.hevc_sps import crops_left_or_top, unordered_packet
 from faceinpaint_cli.media.optical_flow import ANOTHER_SCENE, Planes, eight_bit, flow, remainder
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 CODED_ROW = {"mpeg1video": 16, "mpeg2video": 16, "mpeg4": 16, "hevc": 64, "mjpeg": 16}
 """The codecs that this works for, and the height of a row of their largest coded blocks in pixels."""
+MPEG = frozenset(("mpeg1video", "mpeg2video", "mpeg4"))
 RESUME = frozenset(("mpeg1video", "mpeg2video"))
 """Codecs whose every row of blocks begins with a code that can be found again."""
 SELF_CONTAINED = frozenset(("mjpeg",))
@@ -69,7 +71,7 @@ class InPlace:
         if self._codec == "hevc":
             self._stand_ins = HevcStandIns(diagnosis, stream)
         elif self._codec not in SELF_CONTAINED:
-            self._stand_ins = IntraStandIns(diagnosis)
+            self._stand_ins = IntraStandIns(diagnosis, stream)
         self._hit = {self._number(o.packet): o for group in diagnosis.groups for o in group.onsets}
         if self._stand_ins:
             self._hit.update(self._stand_ins.onsets())
@@ -78,7 +80,8 @@ class InPlace:
         starts = ((self._number(group.first), group.first) for group in diagnosis.groups)
         self._starts = [(number, first) for number, first in starts if number not in self._hit]
         # What is hidden beyond the edge is referred to all the same, so it must be filled too.
-        self._whole = self._codec == "hevc" and not crops_left_or_top(stream.codec_context.extradata)
+        self._whole = self._codec in MPEG or (
+            self._codec == "hevc" and not crops_left_or_top(stream.codec_context.extradata))
         self._group: list[Numbered] = []  # from the last keyframe on
         self._written: dict[int, Planes] = {}  # what was put into hit pictures of that group, by number
         self.mended: list[Mended] = []
@@ -133,7 +136,7 @@ class InPlace:
     def _numbered(self, packets: Iterable[av.Packet], first: int) -> Iterator[Numbered]:
         """The packets from number `first` of the file on, as they are decoded."""
         put_in = self._stand_ins.put_in(packets, first) if self._stand_ins else enumerate(packets, first)
-        return ((number, self._unordered(packet)) for number, packet in put_in)
+        return ((number, self._readied(packet)) for number, packet in put_in)
 
     def _is_stand_in(self, number: int) -> bool:
         return self._stand_ins is not None and number in self._stand_ins.made
@@ -176,13 +179,14 @@ class InPlace:
             if seen - last_hit > 2 * AHEAD:
                 coming.clear()
 
-    def _unordered(self, packet: av.Packet) -> av.Packet:
-        """The packet, without leave to hold pictures back."""
-        if self._codec != "hevc":
+    def _readied(self, packet: av.Packet) -> av.Packet:
+        """The packet, without leave to hold pictures back, or to hide a part of them."""
+        if self._codec not in ("hevc", *MPEG):
             return packet
         data = bytes(packet)
         try:
-            changed = unordered_packet(data, self._prefix)
+            changed = (unordered_packet(data, self._prefix) if self._codec == "hevc"
+                       else with_whole_macroblocks(data, self._codec))
         except ValueError:  # a parameter set that is itself damaged
             return packet
         if changed == data:
@@ -190,7 +194,10 @@ class InPlace:
         return with_data(packet, changed)
 
     def _open(self, vectors: bool) -> av.VideoCodecContext:
-        return tolerant.open_decoder(self._stream, threads=False, vectors=vectors, whole=self._whole, at_once=True)
+        context = tolerant.open_decoder(self._stream, threads=False, vectors=vectors, whole=self._whole, at_once=True)
+        if self._codec in MPEG and context.extradata:
+            context.extradata = with_whole_macroblocks(context.extradata, self._codec)
+        return context
 
     def _next_key(self, number: int) -> list[tuple[int, av.VideoFrame]]:
         """The first picture of the next group that begins with an intact one: all there is for the start of a file."""
@@ -200,7 +207,7 @@ class InPlace:
         with open_video(self._path) as container:
             packets = islice(read_packets(container, video_stream(container, self._path)), start, start + 1)
             decoder = self._open(vectors=False)
-            return [(f.pts, f) for p in packets for f in tolerant.decode_one(decoder, self._unordered(p))[0]
+            return [(f.pts, f) for p in packets for f in tolerant.decode_one(decoder, self._readied(p))[0]
                     if f.pts is not None]
 
     def _mend(self, frame: av.VideoFrame, onset: Onset, past: Iterable[tuple[int, av.VideoFrame]],
@@ -247,26 +254,26 @@ class InPlace:
         does better with that, as decoders conceal it; or the next keyframe, where the group shows that it began that
         one's scene, for what is before a cut tells nothing of what is after it."""
         assert frame.pts is not None
-        course = self._course(following, frame.pts, filled[0])
+        courses = [self._course(following, frame.pts, filled[0])]
         for still in before:
-            other = self._course(following, frame.pts, still.planes)
-            if course.strays_from(other, frame.pts):
-                course, filled = other, (still.planes, "still")
-        if course.misfit > ANOTHER_SCENE:
+            courses.append(self._course(following, frame.pts, still.planes))
+            if not courses[0].is_better_than(courses[1], frame.pts):
+                filled = still.planes, "still"
+        if min(course.misfit for course in courses) > ANOTHER_SCENE:
             for _, key in self._next_key(following[0][0]):
                 if same_shape(key, frame):
                     begun = planes_of(key)
                     other = self._course(following, frame.pts, begun)
-                    if (other.misfit < course.misfit / WORTH
-                            and other.jumps_after(frame.pts) < course.jumps_after(frame.pts)):
+                    if all(other.misfit < course.misfit / WORTH
+                           and other.jumps_after(frame.pts) < course.jumps_after(frame.pts) for course in courses):
                         return begun, "later"
         return filled
 
     def _course(self, following: Sequence[Numbered], time: int, planes: Planes) -> Course:
         """How the group goes on if its picture at `time`, the first of `following`, is made to be `planes`."""
-        end = next((place for place, (_, packet) in enumerate(following) if place and packet.is_keyframe), None)
-        key = None if end is None or following[end][0] in self._hit else following[end]
-        group = [*self._group, *following[1:end]]
+        stop = next((place for place, (_, packet) in enumerate(following) if place and packet.is_keyframe), None)
+        key = None if stop is None or following[stop][0] in self._hit else following[stop]
+        group = [*self._group, *following[1:stop]]
         written = {**self._written, following[0][0]: planes}
         times = sorted(packet.pts for _, packet in group if packet.pts is not None)
         near = times[max(0, bisect_left(times, time) - 1) :][: STEPS + 2]
@@ -286,10 +293,10 @@ class InPlace:
                     last = frame.pts, frame
                 if frame.pts in near:
                     lumas[frame.pts] = eight_bit(planes_of(frame)[0])
-        misfit = math.nan
-        if truth is not None and last is not None and same_shape(truth, last[1]):
-            misfit = float(remainder(*(eight_bit(planes_of(f)[0]) for f in (truth, last[1]))).mean())
-        return Course(misfit, lumas)
+        if truth is None or last is None or not same_shape(truth, last[1]):
+            return Course(math.nan, lumas)
+        then, there = (eight_bit(planes_of(picture)[0]) for picture in (last[1], truth))
+        return Course(float(remainder(there, then).mean()), lumas, (then, there))
 
     def _lost(self, own: Planes, onset: Onset, beside: Sequence[Planes]) -> np.ndarray:
         """HW bool: what looks lost, and what the decoder says that it made up."""

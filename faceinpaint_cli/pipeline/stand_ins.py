@@ -1,7 +1,7 @@
 """Pictures that are not there get another in their place, so that a decoder has memory to fill for them.
 
 In HEVC that is one of nothing with the order count that others refer to. MPEG-1, 2 and 4 refer to whatever came last,
-so there it is a keyframe of the same stream.
+so there it is a keyframe of the same stream, in MPEG-4 with its own time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from faceinpaint_cli.damage.evidence import NO_FRAME, Diagnosis, Onset
 from faceinpaint_cli.damage.gaps import Missing
 from faceinpaint_cli.media.h264_nal import length_size
 from faceinpaint_cli.media.hevc_headers import Header, HevcHeaders
+from faceinpaint_cli.media.mpeg4_headers import Clock
 from faceinpaint_cli.media.video_index import open_video, video_stream
 from faceinpaint_cli.media.video_reader import read_packets, with_data
 
@@ -113,7 +114,9 @@ class IntraStandIns(StandIns):
     """Of MPEG-1, 2 and 4: the last keyframe that is whole, or the next one. Pictures that no other refers to need none;
     where pictures are reordered it is not known where a missing one belongs."""
 
-    def __init__(self, diagnosis: Diagnosis) -> None:
+    def __init__(self, diagnosis: Diagnosis, stream: av.VideoStream) -> None:
+        assert stream.time_base is not None
+        self._clock = Clock(stream.codec_context.extradata, stream.time_base) if diagnosis.codec == "mpeg4" else None
         times = [p.pts or 0 for p in diagnosis.pictures]
         ordered = all(a <= b for a, b in pairwise(times))
         super().__init__(m for group in diagnosis.groups for m in group.missing if ordered)
@@ -131,15 +134,20 @@ class IntraStandIns(StandIns):
                 self._key = self._key or self._next(place)
             for number, missing in self._numbered(place):
                 if self._key is not None:
-                    made = self._made(number, packet, self._key, missing.pts)
+                    made = self._made(number, packet, self._at(self._key, missing.pts), missing.pts)
                     made[1].is_keyframe = False
                     yield made
             if place in self._left and self._key is not None:
-                yield self._made(self.number(place), packet, self._key, packet.pts)
+                yield self._made(self.number(place), packet, self._at(self._key, packet.pts), packet.pts)
                 continue
             if place in self._keys:
                 self._key = bytes(packet)
+            if self._clock is not None:
+                self._clock.see(bytes(packet), packet.pts)
             yield self.number(place), packet
+
+    def _at(self, key: bytes, pts: int | None) -> bytes:
+        return key if self._clock is None else self._clock.reference_at(key, pts)
 
     def _next(self, packet: int) -> bytes | None:
         """The next keyframe's data."""

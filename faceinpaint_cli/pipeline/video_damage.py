@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import merge
-from itertools import groupby, islice
+from itertools import chain, groupby, islice, pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -163,7 +164,22 @@ class MendedFrames:
         # frame by frame: several at once lose whole pictures beside one that fails
         context = tolerant.open_decoder(stream, threads=False)
         frames = numbered(self.source, self._shown(decoded(context, packets, 0, problems)), start.frames[0])
+        if self.diagnosis.codec == "av1":
+            frames = self._without_stale(frames)
         yield from self._complete((f for f in frames if f[0] >= run.frames[0]), run.frames)
+
+    def _without_stale(self, frames: Iterator[tuple[int, av.VideoFrame]]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The frames without those of AV1 that are not what they should be: a packet may only say which picture in
+        memory is to be shown (show_existing_frame), and where that was lost one stands there that was shown before."""
+        shown: set[bytes] = set()
+        for number, frame in frames:
+            digest = hashlib.sha256(luma_array(frame).tobytes()).digest()
+            if digest in shown and number < len(self.damaged) and self.damaged[number]:
+                continue
+            if frame.key_frame:
+                shown.clear()
+            shown.add(digest)
+            yield number, frame
 
     def _start_of(self, run: Group) -> Group:
         """Where a decoder begins: the group before where the run's first picture is hit."""
@@ -188,18 +204,21 @@ class MendedFrames:
         """All numbers of a run; the missing ones between the frames beside them where they are few, else the nearest
         one before, or the first."""
         expected = frames[0]
+        earlier: av.VideoFrame | None = None  # with `last` the two before a gap, without one between them
         last: av.VideoFrame | None = None
-        for number, frame in found:
+        for (number, frame), later in pairwise(chain(found, [(frames[1], None)])):
             if number >= frames[1]:
                 break
             if last is not None and self._has_way(last, frame, number - expected):
-                yield from self._between(last, frame, range(expected, number))
+                beside = later[1] if later[0] == number + 1 else None
+                yield from self._between(last, frame, range(expected, number), earlier, beside)
             else:
                 for gap in range(expected, number):
                     self.repeated += 1
                     yield gap, copy_frame(frame if last is None else last)
             yield number, frame
-            expected, last = number + 1, frame
+            earlier, last = last if expected == number else None, frame
+            expected = number + 1
         if last is None:
             return
         for gap in range(expected, frames[1]):
@@ -216,12 +235,15 @@ class MendedFrames:
             return False
         return not other_scene(planes_of(a), planes_of(b))
 
-    def _between(self, a: av.VideoFrame, b: av.VideoFrame, numbers: range) -> Iterator[tuple[int, av.VideoFrame]]:
-        """(number, frame) on the way from one to the next."""
-        assert a.pts is not None and b.pts is not None
-        first, last = Neighbour(a.pts, planes_of(a)), Neighbour(b.pts, planes_of(b))
+    def _between(self, a: av.VideoFrame, b: av.VideoFrame, numbers: range, earlier: av.VideoFrame | None,
+                 later: av.VideoFrame | None) -> Iterator[tuple[int, av.VideoFrame]]:
+        """(number, frame) on the way from one to the next; `earlier` and `later` are those beside them, if these come
+        out and tell how fast all moves."""
+        before = _as_neighbour(earlier) if earlier is not None and self._has_way(earlier, a, 1) else None
+        behind = _as_neighbour(later) if later is not None and self._has_way(b, later, 1) else None
         times = [int(self.source.times[number]) for number in numbers]
-        for number, time, planes in zip(numbers, times, on_the_way(first, last, times), strict=True):
+        made_of = on_the_way(_as_neighbour(a), _as_neighbour(b), times, before, behind)
+        for number, time, planes in zip(numbers, times, made_of, strict=True):
             made = copy_frame(a)
             made.pts = time
             overwrite(made, planes)
@@ -246,6 +268,11 @@ def _repaired_part(frame: av.VideoFrame, concealed: av.VideoFrame | None) -> np.
         if luma.shape == beside.shape:
             return repaired_part(luma, beside)
     return np.zeros((frame.height, frame.width), np.float32)
+
+
+def _as_neighbour(frame: av.VideoFrame) -> Neighbour:
+    assert frame.pts is not None
+    return Neighbour(frame.pts, planes_of(frame))
 
 
 def _widened(spans: Sequence[Span]) -> list[Span]:
