@@ -12,7 +12,7 @@ from faceinpaint_cli.faces.crops import plan_crops
 from faceinpaint_cli.fill.background import fill_background
 from faceinpaint_cli.fill.classical import ns, telea
 from faceinpaint_cli.fill.compositing import composite, cut, match_rim
-from faceinpaint_cli.fill.detail import add_detail
+from faceinpaint_cli.fill.detail import add_detail, add_grain
 from faceinpaint_cli.fill.registry import FillFunction, get_fill
 from faceinpaint_cli.types import Face
 
@@ -42,9 +42,9 @@ class Filler:
     def fill(self, items: Sequence[FillItem], detail: bool = False) -> list[np.ndarray]:
         """The filled pictures, in order, of their input's shape and dtype, equal to it outside the mask.
 
-        The generator is run on the crops of all pictures together, in batches. With `detail` its drawings of large
-        faces get the detail of what is visible around them, and holes away from faces the textures; for pictures, not
-        for frames (see `fill.detail` and `fill.background`).
+        The generator is run on the crops of all pictures together, in batches. With `detail` its drawings get the grain
+        of what is visible around them, those of large faces the detail as well, and holes away from faces the textures;
+        for pictures, not for frames (see `fill.detail` and `fill.background`).
         """
         if self._function is not None:
             return [_fill_classical(self._function, item) for item in items]
@@ -59,7 +59,9 @@ class Filler:
         for item, image, hole, plan, seens in zip(items, images, holes, plans, cuts, strict=True):
             predictions = [match_rim(next(drawn), seen) for seen in seens]
             result = composite(image, hole, plan.crops, predictions, self.config.feather)
-            results.append(add_detail(result, hole, ~item.mask, plan.crops) if detail else result)
+            if detail:
+                result = add_grain(add_detail(result, hole, ~item.mask, plan.crops), hole, ~item.mask)
+            results.append(result)
         return results
 
 
