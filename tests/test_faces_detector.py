@@ -1,5 +1,7 @@
 """The real MTCNN on a real portrait."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -158,6 +160,46 @@ def test_looking_again_leaves_what_was_seen_and_loses_no_face(detector, portrait
     assert detect_again(detector, [portrait], [beside], [known])[0][0] is known[0]
     assert detect_again(detector, [np.zeros_like(portrait)], [over], [known]) == [known]
     assert detect_behind(detector, [portrait], [beside], no_fill, 1)[0][0].source == "detected"
+
+
+def test_a_face_that_stands_still_is_not_looked_at_again(detector, portrait):
+    mask = np.zeros(portrait.shape[:2], bool)
+    mask[105:175, 195:255] = True
+    fills = []
+
+    def still(images, masks, faces):
+        fills.append(faces)
+        return [portrait]
+
+    def moving(images, masks, faces):
+        fills.append(faces)
+        return [np.roll(portrait, 6 * len(fills), axis=1)]
+
+    detect_behind(detector, [portrait], [mask], still, 6)
+    assert len(fills) == 2
+    fills.clear()
+    detect_behind(detector, [portrait], [mask], moving, 4)
+    assert len(fills) == 4
+    all_of_it = np.zeros(portrait.shape[:2], bool)
+    all_of_it[50:180, 170:275] = True
+    fills.clear()
+    detect_behind(detector, [portrait], [all_of_it], moving, 4)
+    assert len(fills) == 2, "nothing that is seen holds it"
+
+
+def test_a_head_has_one_face(detector, portrait, monkeypatch):
+    """Of two faces that were drawn into one head the one that is partly seen stays."""
+    [true] = detector.detect([portrait])[0]
+    mask = np.zeros(portrait.shape[:2], bool)
+    mask[112:260, 170:400] = True
+    down = np.array([0, 0.45 * np.ptp(true.box[1::2])])
+    below = replace(true, box=true.box + np.tile(down, 2), landmarks=true.landmarks + down, score=1.0)
+    aside = np.array([80, 0])
+    beside = replace(below, box=below.box + np.tile(aside, 2), landmarks=below.landmarks + aside, score=0.95)
+    monkeypatch.setattr(detector, "detect", lambda images: [[below, true, beside]])
+    known = [replace(face, source="hidden") for face in (below, true, beside)]
+    [faces] = detect_again(detector, [portrait], [mask], [known])
+    assert [face.landmarks[0].tolist() for face in faces] == [f.landmarks[0].tolist() for f in (true, beside)]
 
 
 def test_candidates_come_in_few_sizes_and_answers_stay(detector):

@@ -8,7 +8,7 @@ from skimage import data
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.faces.alignment import face_crop, side_of, square_crop
 from faceinpaint_cli.fill.compositing import composite, crop_share, cut
-from faceinpaint_cli.fill.detail import BLOCK, OVERLAP, add_detail
+from faceinpaint_cli.fill.detail import BLOCK, OVERLAP, add_detail, add_grain
 from faceinpaint_cli.pipeline.image import repair_pictures
 from faceinpaint_cli.pipeline.stages import Stages
 
@@ -152,3 +152,51 @@ def test_a_large_face_through_the_whole_chain():
     true = grain_of(portrait, *inner)
     assert grain_of(plain, *inner) < 0.5 * true
     assert grain_of(repaired.image, *inner) == pytest.approx(grain_of(portrait, *outer), rel=0.3)
+
+
+@pytest.mark.parametrize("grain", [(8, 8), (5, 12)])
+def test_a_drawing_without_grain_gets_that_of_places_as_light(grain):
+    image, smooth = scene(grain)
+    hole = mask()
+    before = np.where(hole[..., None], smooth, image)
+    after = add_grain(before, hole, ~hole)
+    assert np.array_equal(after[~hole], before[~hole])
+    for columns, around in ((slice(170, 270), slice(60, 160)), (slice(290, 390), slice(400, 500))):
+        rows = slice(185, 375)
+        assert grain_of(before, rows, columns) < 1
+        assert grain_of(after, rows, columns) == pytest.approx(grain_of(image, rows, around), rel=0.25)
+    soft = [cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 8)[HOLE] for picture in (before, after)]
+    assert np.abs(soft[0] - soft[1]).max() < 3, "light and colours stay"
+
+
+def test_grain_that_is_there_or_cannot_be_seen_is_not_added():
+    hole = mask()
+    image, smooth = scene((9, 9))
+    np.testing.assert_array_equal(add_grain(smooth, hole, ~hole), smooth)
+    faint, _ = scene((1, 1))
+    faint = np.where(hole[..., None], smooth, faint)
+    np.testing.assert_array_equal(add_grain(faint, hole, ~hole), faint)
+    twice = add_grain(image, hole, ~hole)
+    assert grain_of(twice, slice(185, 375), slice(180, 380)) < 1.15 * grain_of(image, slice(0, 170), slice(0, SIDE))
+    np.testing.assert_array_equal(add_grain(image, np.ones_like(hole), np.zeros_like(hole)), image)
+
+
+def test_thin_holes_and_sixteen_bits_get_grain_too():
+    image, smooth = scene((9, 9))
+    hole = np.zeros((SIDE, SIDE), bool)
+    hole[100:460, 200:207] = True
+    deep = np.where(hole[..., None], smooth, image).astype(np.uint16) * 257
+    after = add_grain(deep, hole, ~hole)
+    assert after.dtype == np.uint16 and np.array_equal(after[~hole], deep[~hole])
+    assert (after.astype(float) - deep)[hole].std() / 257 == pytest.approx(8, rel=0.3)
+
+
+def test_a_small_face_of_a_grainy_picture_is_repaired_with_grain():
+    picture = cv2.resize(data.astronaut()[20:220, 110:310], (256, 256), interpolation=cv2.INTER_AREA)
+    noise = np.random.default_rng(0).standard_normal((256, 256, 1)) * 9
+    grainy = np.clip(picture + noise, 0, 255).astype(np.uint8)
+    hole = np.zeros((256, 256), bool)
+    hole[90:150, 110:175] = True
+    [repaired] = repair_pictures([grainy], [hole], Stages(RunConfig(device="cpu")))
+    cheek = (slice(120, 148), slice(112, 135))
+    assert grain_of(repaired.image, *cheek) > 0.7 * grain_of(grainy, *cheek)

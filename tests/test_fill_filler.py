@@ -7,6 +7,7 @@ from skimage import data
 
 from faceinpaint_cli.config import RunConfig
 from faceinpaint_cli.errors import DeviceError, ModelError
+from faceinpaint_cli.faces.crops import plan_crops
 from faceinpaint_cli.fill.classical import ns
 from faceinpaint_cli.fill.filler import Filler, FillItem
 from faceinpaint_cli.models.checkpoint import save_checkpoint
@@ -54,6 +55,34 @@ def test_only_the_hole_changes_and_batches_do_not_matter(model, items):
         assert (a[item.mask] != item.image[item.mask]).mean() > 0.7  # a part is truly white
         assert np.abs(a.astype(int) - b).max() <= np.iinfo(a.dtype).max // 128
     assert np.abs((together[3] >> 8).astype(int) - together[0]).max() <= 1
+
+
+@pytest.mark.parametrize("detail", [False, True])
+def test_what_reaches_out_of_a_face_is_continued_from_the_drawing(model, items, monkeypatch, detail):
+    """A hole from the chin down to the suit: the generator is not shown a guess of the suit, which goes on from what it
+    draws; what is under the hole is nowhere."""
+    filler = Filler(config(model))
+    seen = []
+
+    def bars(images, holes):
+        seen.extend(holes)
+        columns = 0.5 + 0.4 * np.sin(np.arange(256, dtype=np.float32) / 4)
+        return [np.repeat(columns[None, :, None], 256, 0).repeat(3, 2) for _ in images]
+
+    monkeypatch.setattr(filler._generator, "predict", bars)
+    mask = np.zeros(items[0].mask.shape, bool)
+    mask[150:290, 120:220] = True
+    results = []
+    for paint in ((255, 0, 0), (0, 255, 0)):
+        broken = np.where(mask[..., None], np.uint8(paint), data.astronaut()[:300, 50:400])
+        results.append(filler.fill([FillItem(broken, mask, [FACE])], detail)[0])
+    np.testing.assert_array_equal(*results)
+    simple = plan_crops(mask, [FACE], 256).simple
+    assert 0.2 < (simple & mask).sum() / mask.sum() < 0.8
+    assert all(hole[230:, 100:150].all() for hole in seen), "the guess of the suit is shown"
+    top = np.flatnonzero(simple[:, 170])[0]
+    above, below = (results[0][row, 150:190].mean(1) for row in (top - 2, top + 1))
+    assert above.std() > 20 and np.corrcoef(above, below)[0, 1] > 0.7
 
 
 def test_nothing_to_fill(model, items):

@@ -38,8 +38,17 @@ WINDOW_FACE = 144
 SAME_FACE = 0.4
 """Boxes with a larger intersection over union are the same face."""
 
+STILL = 0.03
+"""Share of its width by which a landmark of a face may move from one look to the next, and still be where it was."""
+BLIND_LOOKS = 2
+"""Looks at most at a face of which no landmark is outside the hole: nothing holds it, and in later ones it drifts."""
+
 Fill = Callable[[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[Sequence[Face]]], list[np.ndarray]]
 """Takes pictures (HWC uint8 RGB), their holes (HW bool) and the faces in them; returns the pictures, filled."""
+
+MOST_COVERED = 0.35
+"""Share of a hidden face's box, or of the other's where that is smaller, that another face may cover; with more they
+are one head, seen in two ways."""
 
 MOST_HIDDEN = 2
 """Landmarks in a hole that a face may have which is found only once the hole is filled."""
@@ -197,23 +206,36 @@ def detect_hidden(detector: FaceDetector, images: Sequence[np.ndarray],
         holes = unexplained(masks[i], found[i])
         if holes.any():
             found[i] += find_hidden(images[i], masks[i], holes)
+        found[i] = _one_a_head(found[i], masks[i])
     return found
 
 
 def detect_behind(detector: FaceDetector, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], fill: Fill,
                   looks: int) -> list[list[Face]]:
-    """As `detect_hidden`, and then again, `looks` times, on what `fill` makes of the pictures with the faces found so
-    far, where the hole hides landmarks."""
+    """As `detect_hidden`, and then again on what `fill` makes of the pictures with the faces found so far, where the
+    hole hides landmarks: until they stand still, `looks` times at most."""
     faces = detect_hidden(detector, images, masks)
-    for _ in range(looks):
-        again = [i for i, mask in enumerate(masks) if any(covered(face.landmarks, mask).any() for face in faces[i])]
+    again = [i for i, mask in enumerate(masks) if any(covered(face.landmarks, mask).any() for face in faces[i])]
+    for look in range(1, looks + 1):
         if not again:
             break
         holes, known = [masks[i] for i in again], [faces[i] for i in again]
         filled = fill([images[i] for i in again], holes, known)
-        for i, found in zip(again, detect_again(detector, filled, holes, known), strict=True):
-            faces[i] = found
+        found = detect_again(detector, filled, holes, known)
+        for i, now in zip(again, found, strict=True):
+            faces[i] = now
+        again = [i for i, old in zip(again, known, strict=True) if _unsettled(old, faces[i], masks[i], look)]
     return faces
+
+
+def _unsettled(before: Sequence[Face], after: Sequence[Face], mask: np.ndarray, looks: int) -> bool:
+    """Whether a face of a picture is new or has moved in the last of so many looks; those that are all in the hole (HW
+    bool) count no more after BLIND_LOOKS."""
+    for face in after:
+        moved = min((np.abs(face.landmarks - old.landmarks).max() for old in before), default=np.inf)
+        if moved > STILL * np.ptp(face.box[::2]) and (looks < BLIND_LOOKS or not covered(face.landmarks, mask).all()):
+            return True
+    return False
 
 
 def detect_again(detector: FaceDetector, filled: Sequence[np.ndarray], masks: Sequence[np.ndarray],
@@ -237,8 +259,19 @@ def detect_again(detector: FaceDetector, filled: Sequence[np.ndarray], masks: Se
             if hides and new and (again or hides <= MOST_HIDDEN):
                 better.append(replace(face, source="hidden"))
         unseen = [face for face in behind if all(overlap(face.box, other.box) < SAME_FACE / 2 for other in better)]
-        result.append(sure + better + unseen)
+        result.append(_one_a_head(sure + better + unseen, mask))
     return result
+
+
+def _one_a_head(faces: Sequence[Face], mask: np.ndarray) -> list[Face]:
+    """The faces without those hidden ones that lie over another of which more landmarks are outside the hole (HW bool),
+    or as many and it is surer."""
+    hides = [int(covered(face.landmarks, mask).sum()) for face in faces]
+    kept: list[Face] = []
+    for i in sorted(range(len(faces)), key=lambda i: (faces[i].source == "hidden", hides[i], -faces[i].score)):
+        if faces[i].source != "hidden" or all(_shared(faces[i].box, other.box) < MOST_COVERED for other in kept):
+            kept.append(faces[i])
+    return kept
 
 
 def unexplained(mask: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
@@ -273,6 +306,17 @@ def quick_fill(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float]:
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two XYXY boxes."""
-    inner = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    inner = _common(a, b)
     union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inner
     return float(inner / union) if union > 0 else 0.0
+
+
+def _shared(a: np.ndarray, b: np.ndarray) -> float:
+    """The part of the smaller of two XYXY boxes that is in the other."""
+    smaller = min((a[2:] - a[:2]).prod(), (b[2:] - b[:2]).prod())
+    return float(_common(a, b) / smaller) if smaller > 0 else 0.0
+
+
+def _common(a: np.ndarray, b: np.ndarray) -> float:
+    """Area that two XYXY boxes have in common."""
+    return float(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod())

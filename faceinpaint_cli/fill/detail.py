@@ -5,6 +5,9 @@ crop. The finer part is copied in blocks from around the hole: from where the co
 Image Analogies, 2001). Blocks overlap by weights whose squares sum to 1, which keeps the strength of what does not
 match from block to block (Heitz and Neyret, High-Performance By-Example Noise, 2018); plain averaging would blur it
 away again. Not for video: each frame would get a pattern of its own, and flicker.
+
+Grain no generator draws, of whatever size the face is: it is the most likely picture without it. It is copied in the
+same way, from the calmest places that are as light.
 """
 
 from __future__ import annotations
@@ -47,6 +50,16 @@ DISTANCE = 0.06
 FLAT = 0.5 / 255
 """Strength of detail (root of the mean square, as a share of white) below which there is none to copy."""
 
+GRAIN_BAND = 1.5
+"""Standard deviation, in pixels, of the blur that parts grain from the picture."""
+CALM_SHARE = 0.15
+"""Share of the places around a hole, and in it, that are taken to hold grain alone: the calmest."""
+LEAST_GRAIN = 2 / 255
+"""Grain weaker than this (root of the mean square, as a share of white) is not seen."""
+LIGHTS, MOST_RISE = 6, 2.5
+"""Grain depends on how light a place is: the places are parted into so many groups by that, each with its own calmest;
+these are no longer grain alone where they are so many times as strong as the calmest of all."""
+
 
 def add_detail(image: np.ndarray, hole: np.ndarray, known: np.ndarray, crops: Sequence[Crop]) -> np.ndarray:
     """A copy of `image` (HWC uint8 or uint16 RGB), whose `hole` (HW bool) was filled from `crops`, with detail where a
@@ -67,6 +80,81 @@ def add_detail(image: np.ndarray, hole: np.ndarray, known: np.ndarray, crops: Se
         pixels = np.clip(part[todo] + detail[todo], 0, 1)
         result[rows, columns][todo] = np.round(pixels * top_value).astype(image.dtype)
     return result
+
+
+def add_grain(image: np.ndarray, hole: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """A copy of `image` (HWC uint8 or uint16 RGB), whose `hole` (HW bool) was drawn, with as much grain in it as what
+    is `known` (HW bool) around it has. Equal to `image` everywhere else. Deterministic."""
+    result = image.copy()
+    if not hole.any():
+        return result
+    top_value = np.iinfo(image.dtype).max
+    x, y, width, height = cv2.boundingRect(hole.astype(np.uint8))
+    rows = slice(max(0, y - REACH), min(hole.shape[0], y + height + REACH))
+    columns = slice(max(0, x - REACH), min(hole.shape[1], x + width + REACH))
+    todo = hole[rows, columns]
+    part = image[rows, columns].astype(np.float32) / top_value
+    grain = _grain(part, todo, known[rows, columns])
+    pixels = np.clip(part[todo] + grain[todo], 0, 1)
+    result[rows, columns][todo] = np.round(pixels * top_value).astype(image.dtype)
+    return result
+
+
+def _grain(image: np.ndarray, hole: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """What to add to `image` (H, W, 3) float32 in [0, 1] inside `hole` (H, W) bool; 0 where grain is not missing."""
+    result = np.zeros_like(image)
+    light = cv2.boxFilter(image.mean(2), -1, (BLOCK, BLOCK), anchor=(0, 0))
+    around, inside = (_grain_band(image, part) for part in (known, hole))
+    places, strength = _blocks(around, known)
+    drawn, squares = _blocks(inside, hole)
+    if not len(places):
+        return result
+    weakest = _strength(strength[_calmest(strength)])
+    there_is = _strength(squares[_calmest(squares)]) if len(drawn) else _strength(np.square(inside[hole]).mean(1))
+    if weakest < LEAST_GRAIN or there_is >= weakest:
+        return result
+    lightness = light[places[:, 0], places[:, 1]]
+    groups = [group for group in np.array_split(np.argsort(lightness, kind="stable"), LIGHTS) if len(group)]
+    targets = _lattice(hole)
+    at = np.clip(targets, 0, np.array(hole.shape) - 1)
+    levels = np.array([lightness[group].mean() for group in groups])
+    nearest = np.abs(light[at[:, 0], at[:, 1]][:, None] - levels).argmin(1)
+    rng = np.random.default_rng(2)
+    for number, group in enumerate(groups):
+        mine = targets[nearest == number]
+        calm = group[_calmest(strength[group])]
+        grain = _strength(strength[calm])
+        if len(mine) and grain > there_is:
+            gain = min(1.0, MOST_RISE * weakest / grain) * np.sqrt(1 - (there_is / grain) ** 2)
+            result += gain * _join(around, mine, places[rng.choice(calm, len(mine))], 1)
+    return result
+
+
+def _grain_band(image: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """What of a part (H, W) bool of the picture (H, W, 3) is finer than GRAIN_BAND, 0 elsewhere."""
+    weight = part.astype(np.float32)
+    near = cv2.GaussianBlur(weight, (0, 0), GRAIN_BAND)
+    low = cv2.GaussianBlur(image * weight[..., None], (0, 0), GRAIN_BAND) / np.maximum(near, 1e-3)[..., None]
+    return (image - low) * weight[..., None]
+
+
+def _blocks(band: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Top left pixels (n, 2) of the blocks that lie in a part (H, W) bool, and the mean square (n,) of `band` (H, W, 3)
+    in each."""
+    block = np.ones((BLOCK, BLOCK), np.uint8)
+    places = np.argwhere(cv2.erode(part.astype(np.uint8), block, anchor=(0, 0), borderValue=0))
+    squares = cv2.boxFilter(np.square(band).mean(2), -1, (BLOCK, BLOCK), anchor=(0, 0))
+    return places, squares[places[:, 0], places[:, 1]]
+
+
+def _calmest(squares: np.ndarray) -> np.ndarray:
+    """Which of some blocks, by their mean squares (n,), are the calmest: numbers (m,), at least one."""
+    return np.flatnonzero(squares <= np.quantile(squares, CALM_SHARE))
+
+
+def _strength(squares: np.ndarray) -> float:
+    """Root of the mean of mean squares, which rounding may have left below 0."""
+    return float(np.sqrt(max(0.0, squares.mean())))
 
 
 def _region(crop: Crop, hole: np.ndarray, reach: int) -> tuple[slice, slice]:
