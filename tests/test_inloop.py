@@ -12,6 +12,7 @@ import pytest
 from media_factory import decoded, encode, scene, video_packets
 
 from faceinpaint_cli.damage.evidence import Diagnosis, diagnose
+from faceinpaint_cli.damage.extent import with_unnoticed
 from faceinpaint_cli.fill.motion import Lost
 from faceinpaint_cli.media import tolerant
 from faceinpaint_cli.media.optical_flow import Planes
@@ -337,3 +338,43 @@ def test_a_first_keyframe_with_nothing_of_its_own_is_filled_from_the_next(tmp_pa
     true = list(decoded(clip).values())
     for number in (0, 10):
         assert psnr(list(shown.values())[number], true[number]) > psnr(concealed[number], true[number]) + 6
+
+
+def test_garbage_of_a_keyframe_that_the_decoder_did_not_notice_counts_as_lost(tmp_path: Path,
+                                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes made random in the lower half of a keyframe: of what comes out wrong, nearly all is to be filled."""
+    clip = make_clip(tmp_path / "clean.mp4", bf="0", size=(288, 352), threads="1")
+    clean, data, key = decoded(clip, whole=True), clip.read_bytes(), video_packets(clip)[20]
+    seen: list[Lost] = []
+
+    def note(picture: Lost) -> tuple[Planes, str]:
+        seen.append(picture)
+        return clean[picture.time], "true"
+
+    def overlooked() -> int:
+        """Wrong pixels that do not count as lost, over some places where the damage begins."""
+        seen.clear()
+        for share in (0.56, 0.6, 0.64, 0.68):
+            start = data.index(key) + int(len(key) * share)
+            garbage = np.random.default_rng(64).integers(0, 256, 64, dtype=np.uint8).tobytes()
+            (tmp_path / "damaged.mp4").write_bytes(data[:start] + garbage + data[start + 64 :])
+            mended(diagnose(tmp_path / "damaged.mp4"), note)
+        wrong = [np.abs(p.decoded[0].astype(int) - clean[p.time][0]) > 24 for p in seen if p.decoded]
+        return sum(int((w & ~p.lost).sum()) for w, p in zip(wrong, seen, strict=True))
+
+    now = overlooked()
+    monkeypatch.setattr(inloop_group, "with_unnoticed", lambda lost, *rest: lost)
+    before = overlooked()
+    assert before > 50 and now < before / 5
+
+
+def test_unnoticed_garbage_ends_where_a_row_is_whole_and_is_none_where_all_differs() -> None:
+    lost, hurt = np.zeros(60, bool), np.zeros(60, int)
+    lost[45:], hurt[33:] = True, 4  # rows of ten, two slices
+    assert np.flatnonzero(with_unnoticed(lost, hurt, (0, 20), 10)).tolist() == list(range(33, 60))
+    hurt[22] = 1  # a single cell is no damage
+    assert with_unnoticed(lost, hurt, (0, 20), 10).sum() == 27
+    hurt[20:] = 4
+    assert (with_unnoticed(lost, hurt, (0, 20), 10) == lost).all()
+    assert with_unnoticed(lost, hurt, (0,), 10).sum() == 40
+    assert (with_unnoticed(lost, np.full(60, 4), (0,), 10) == lost).all()

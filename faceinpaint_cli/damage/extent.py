@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -24,6 +25,8 @@ from faceinpaint_cli.models.networks.video_localiser import CELL, VideoLocaliser
 LOST, BEGINS, FEWEST = 0.2, 0.3, 2
 """A cell is lost from the first probability on; the lost part begins in the first row of blocks with so many cells of
 at least the second."""
+UNNOTICED = 4
+"""Rows of macroblocks that a decoder may make of garbage before it notices; up to three have been seen."""
 SOMETHING = 0.02
 """A hit picture has lost at least so much of its area: where the network finds less, it does not see it."""
 MOTION_STEPS = 4
@@ -79,6 +82,38 @@ def lost_part(own: Planes, beside: Sequence[Planes], unit: int) -> np.ndarray:
     first = next((row for row, many in enumerate(begins) if many), len(lost))
     pixels = lost.repeat(CELL, 0).repeat(CELL, 1)[: own[0].shape[0], : own[0].shape[1]]
     return pixels | _from_row(first * unit, own)
+
+
+def hurt_cells(own: Planes, beside: Sequence[Planes]) -> np.ndarray:
+    """How many cells of each macroblock (rows, columns) of a hit picture look damaged; as in `observed`, with sides
+    that are multiples of 16."""
+    rows, columns = (side // ROW for side in own[0].shape)
+    hurt = damaged_cells(own, beside) > BEGINS
+    return hurt.reshape(rows, ROW // CELL, columns, ROW // CELL).sum((1, 3))
+
+
+def with_unnoticed(lost: np.ndarray, hurt: np.ndarray, starts: Sequence[int], row: int) -> np.ndarray:
+    """The lost macroblocks, and those before them that the decoder made of garbage without a word.
+
+    It goes on reading behind the first wrong byte until something cannot be, and in a keyframe what it made of that
+    stays in all pictures of the group. All in the order of coding: `lost` bool, `hurt` as of `hurt_cells`, `starts` of
+    slices; `row` macroblocks make a row. From what is lost the way leads back, as long as there is something hurt in
+    each row's worth; where that is so up to the start of the slice or for more than UNNOTICED rows, the picture differs
+    from its neighbour by more than damage (a cut, fast motion), and nothing is told.
+    """
+    lost = lost.copy()
+    for start, end in pairwise([*starts, len(lost)]):
+        if not lost[start:end].any():
+            continue
+        place = first = start + int(lost[start:end].argmax())
+        while place > start and first - place <= UNNOTICED * row:
+            stretch = hurt[max(start, place - row) : place]
+            if stretch.sum() < FEWEST:
+                break
+            place += int(np.flatnonzero(stretch)[0]) - len(stretch)
+        if place > start and first - place <= UNNOTICED * row:
+            lost[place:first] = True
+    return lost
 
 
 def _from_row(first: int, own: Planes) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 
 from faceinpaint_cli.damage.decoder_log import Messages
 from faceinpaint_cli.damage.evidence import Onset
+from faceinpaint_cli.damage.extent import hurt_cells, with_unnoticed
 from faceinpaint_cli.fill.consensus import fill_lost
 from faceinpaint_cli.fill.drift import Drift, Guessed
 from faceinpaint_cli.fill.motion import Lost, Neighbour, Stretch, candidates, composed
@@ -200,12 +201,19 @@ class Group:
         between = [n for t, n in sorted(shown.items()) if t < coded.pts and t not in earlier]
         if not before and not behind:
             behind = self._decoder.next_key
-        lost = np.ones((heading.sps.mb_height * 16, heading.sps.mb_width * 16), bool)
-        if decoded is not None and coded.onset is not None:
-            lost = np.kron(lost_macroblocks(heading, coded.onset, said), np.ones((16, 16), bool))
+        size = (heading.sps.mb_height * 16, heading.sps.mb_width * 16)
         before, behind, after, between = (
-            [n for n in near if n.planes[0].shape == lost.shape] for near in (before, behind, after, between))
-        planes = decoded.planes if decoded and decoded.planes[0].shape == lost.shape else None
+            [n for n in near if n.planes[0].shape == size] for near in (before, behind, after, between))
+        planes = decoded.planes if decoded and decoded.planes[0].shape == size else None
+        lost = np.ones(size, bool)
+        if planes is not None and coded.onset is not None:
+            macroblocks = lost_macroblocks(heading, coded.onset, said)
+            beside = [n.planes for n in (before or behind)[:2]]
+            # later pictures differ from their neighbours by what their references have lost as well
+            if place == 0 and beside and not macroblocks.all():
+                hurt = in_coding_order(hurt_cells(planes, beside), heading)
+                macroblocks = with_unnoticed(macroblocks, hurt, heading.starts, heading.sps.mb_width)
+            lost = np.kron(in_rows(macroblocks, heading), np.ones((16, 16), bool))
         stretch = self._stretch(place, before) if planes is None else None
         return Lost(coded.pts, planes, lost, before, behind, after, between, stretch)
 
@@ -270,7 +278,7 @@ def _order_rate(group: Sequence[Coded]) -> Fraction:
 
 
 def lost_macroblocks(heading: Heading, onset: Onset, said: Messages) -> np.ndarray:
-    """The macroblocks that are not the picture's own, (rows, columns) bool.
+    """The macroblocks that are not the picture's own, bool, in the order in which they are coded.
 
     A slice is lost from its first bad macroblock to its end: with one bad slice the decoder's count of concealed
     macroblocks tells where that is. Where it is not told, the whole slice, or the whole picture.
@@ -290,7 +298,20 @@ def lost_macroblocks(heading: Heading, onset: Onset, said: Messages) -> np.ndarr
         if end - concealed >= max((e for e in edges if e < end), default=0):
             lost[:] = False
             lost[end - concealed : end] = True
-    if heading.sps.pairs:
-        return lost.reshape(-1, width, 2).swapaxes(1, 2).reshape(-1, width)
-    return lost.reshape(-1, width)
+    return lost
 
+
+def in_rows(macroblocks: np.ndarray, heading: Heading) -> np.ndarray:
+    """A value for each macroblock in the order in which they are coded, as (rows, columns)."""
+    width = heading.sps.mb_width
+    if heading.sps.pairs:
+        return macroblocks.reshape(-1, width, 2).swapaxes(1, 2).reshape(-1, width)
+    return macroblocks.reshape(-1, width)
+
+
+def in_coding_order(rows: np.ndarray, heading: Heading) -> np.ndarray:
+    """The other way round."""
+    width = heading.sps.mb_width
+    if heading.sps.pairs:
+        return rows.reshape(-1, 2, width).swapaxes(1, 2).reshape(-1)
+    return rows.reshape(-1)
