@@ -225,7 +225,7 @@ def with_hidden(path: Path) -> dict[int, Planes]:
         return {f.pts: planes_of(f) for _, frames, _ in tolerant.decode(context, packets) for f in frames}
 
 
-@pytest.mark.parametrize("case", MPEG)
+@pytest.mark.parametrize("case", ["mpeg1", "mpeg2"])
 def test_what_is_hidden_beyond_the_edge_is_mended_too(tmp_path: Path, case: str) -> None:
     codec, options = MPEG[case]
     clip = encode(tmp_path / "clean.mkv", codec, (scene(i, 138, 170) for i in range(20)), 20, options=options)
