@@ -24,8 +24,9 @@ SIDE_BITS = 12
 def with_whole_macroblocks(data: bytes, codec: str) -> bytes:
     """The codec parameters or a packet of mpeg1video or mpeg2video, with the size in its headers rounded up.
 
-    What cannot be read, or is of another `codec`, is left as it is. (Not MPEG-4: FFmpeg's decoder limits vectors that lead out of the
-    picture by the size in the header, and 11 of 15 clips came out otherwise.)"""
+    What cannot be read, or is of another `codec`, is left as it is. (Not MPEG-4: FFmpeg's decoder limits vectors that
+    lead out of the picture by the size in the header, and 11 of 15 clips came out otherwise.)
+    """
     if codec not in ("mpeg1video", "mpeg2video"):
         return data
     end = data.find(PICTURE)
