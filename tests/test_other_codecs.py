@@ -247,7 +247,6 @@ def test_av1_pictures_that_are_shown_from_memory_instead_of_lost_ones_are_made_a
     assert stale
 
 
-
 def test_vp8_is_filled_though_its_colours_are_told_by_its_decoder_alone(tmp_path: Path) -> None:
     clip = encode(tmp_path / "clip.webm", "libvpx", (scene(i, *SIZE) for i in range(12)), 6,
                   options={"deadline": "realtime", "cpu-used": "6", "crf": "10", "b": "1M"})

@@ -21,8 +21,6 @@ HEADER_BYTES = 32
 INTRA, PREDICTED, BIDIRECTIONAL, SPRITE = range(4)
 """vop_coding_type (table 6-20)."""
 EXTENDED_ASPECT, RECTANGLE = 15, 0
-SIDE_BITS = 13
-"""Of a side of the pictures in a layer's header."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,9 @@ class Mpeg4Headers:
 
     def _take(self, headers: bytes) -> None:
         """Remember how long times are; a damaged header is left out."""
-        for place in layers(headers):
+        for place in _layers(headers):
             with suppress(ValueError):
-                self.resolution = time_resolution(BitReader(headers[place : place + HEADER_BYTES]))
+                self.resolution = _time_resolution(BitReader(headers[place : place + HEADER_BYTES]))
 
 
 class Clock:
@@ -121,7 +119,7 @@ def _timed(r: BitReader, resolution: int) -> tuple[int, int, int]:
     return kind, seconds, ticks
 
 
-def layers(headers: bytes) -> Iterator[int]:
+def _layers(headers: bytes) -> Iterator[int]:
     """Where headers of video object layers begin, behind their start codes."""
     place = headers.find(b"\0\0\1")
     while place >= 0:
@@ -135,9 +133,8 @@ def _bits_below(limit: int) -> int:
     return max(1, (limit - 1).bit_length())
 
 
-def time_resolution(r: BitReader) -> int | None:
-    """Units of time in a second, as a video object layer says (6.2.3), read up to the size of its pictures (a marker
-    and SIDE_BITS for each side); None where these have shapes."""
+def _time_resolution(r: BitReader) -> int | None:
+    """Units of time in a second, as a video object layer says (6.2.3); None where its pictures have shapes."""
     r.bits(1 + 8)
     if r.flag():
         r.bits(4 + 3)
@@ -150,8 +147,4 @@ def time_resolution(r: BitReader) -> int | None:
     if r.bits(2) != RECTANGLE:
         return None
     r.bits(1)
-    resolution = r.bits(16)
-    r.bits(1)
-    if r.flag():
-        r.bits(_bits_below(resolution))
-    return resolution
+    return r.bits(16)
